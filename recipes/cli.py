@@ -1,0 +1,122 @@
+"""How every recipe reads its settings and ends: YAML by `--config`, flags on top (TRL's convention), one clear line for a mistake.
+
+CONFIG_TYPES = (Config,)
+def main(argv=None): (config,) = parse(*CONFIG_TYPES, argv=argv) ...
+if __name__ == "__main__": command(main)
+"""
+
+import difflib
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def expand_environment(value: Any, where: str) -> Any:
+    """Replace ${NAME} in every string of a YAML value. Raises ValueError naming the variable when it is not set."""
+    if isinstance(value, dict):
+        return {key: expand_environment(item, where) for key, item in value.items()}
+    if isinstance(value, list):
+        return [expand_environment(item, where) for item in value]
+    if isinstance(value, str) and "${" in value:
+        expanded = os.path.expandvars(value)
+        if "${" in expanded:
+            name = expanded.split("${", 1)[1].split("}", 1)[0]
+            raise ValueError(f"{where} uses ${{{name}}}, which is not set; export {name}=... first")
+        return expanded
+    return value
+
+
+def load_yaml(path: str | Path) -> dict[str, Any]:
+    """A YAML mapping with ${ENV} expanded. Raises FileNotFoundError, or ValueError naming the file and, where known, the line."""
+    import yaml
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no config file {path}; the ones that ship are under recipes/configs/")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise ValueError(
+            f"{path}{f', line {mark.line + 1}' if mark else ''}: not valid YAML: {error.problem}"
+        ) from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} must hold 'key: value' lines, found {type(values).__name__}")
+    return expand_environment(values, str(path))
+
+
+def reject_unknown(keys: Sequence[str], known: Sequence[str], where: str) -> None:
+    """Raise ValueError for the first key that is not known, with the nearest known one."""
+    for key in keys:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(sorted(known))}"
+            raise ValueError(f"unknown key '{key}' in {where}; {hint}")
+
+
+def parse(*dataclass_types: type, argv: Sequence[str] | None = None) -> tuple[Any, ...]:
+    """One instance of each dataclass from `--config FILE.yaml` and `--key value` flags; flags win. argv None means the command line.
+
+    Raises ValueError for unknown keys (with the nearest known one), missing values and values that a dataclass refuses.
+    """
+    import yaml
+    from trl import TrlParser
+
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    known = [name for kind in dataclass_types for name, field in kind.__dataclass_fields__.items() if field.init]
+    # A line that sys.argv did not bring is parsed for a caller in this process: argparse must not name this process's script.
+    parser = TrlParser(dataclass_types, prog=None if argv is None else "recipe", allow_abbrev=False)
+    parser.add_argument("--config", metavar="FILE.yaml", help="settings file; flags given beside it win")
+    flags = [item.split("=", 1)[0][2:].replace("-", "_") for item in arguments if item.startswith("--")]
+    reject_unknown(
+        [f for f in flags if f not in ("help", "config", "no_config")], _spellings(known), "the command line"
+    )
+    if "--config" not in arguments:
+        joined = [item for item in arguments if item.startswith("--config=")]
+        if not joined:
+            return _instances(parser, arguments)
+        arguments = [item for item in arguments if item not in joined] + ["--config", joined[-1].split("=", 1)[1]]
+    position = arguments.index("--config")
+    if position + 1 >= len(arguments):
+        raise ValueError("--config needs a file after it")
+    source = arguments[position + 1]
+    values = load_yaml(source)
+    reject_unknown([key for key in values if key != "env"], known, source)
+    with tempfile.NamedTemporaryFile(
+        "w", suffix=".yaml"
+    ) as expanded:  # TrlParser reads a file; give it the expanded one
+        yaml.safe_dump(values, expanded)
+        expanded.flush()
+        arguments[position + 1] = expanded.name
+        return _instances(parser, arguments)
+
+
+def _spellings(known: Sequence[str]) -> list[str]:
+    return [*known, *(f"no_{name}" for name in known)]
+
+
+def _instances(parser: Any, arguments: list[str]) -> tuple[Any, ...]:
+    parsed = parser.parse_args_and_config(arguments)
+    return tuple(item for item in parsed if type(item).__name__ != "Namespace")
+
+
+def command(main: Callable[[], Any]) -> None:
+    """Run a recipe's `main` as a command. A person's mistake (ValueError, OSError, Ctrl-C) is one line on stderr, no traceback.
+
+    Exit status: 0 well, 1 a mistake or an unusable machine, 130 Ctrl-C. PLUMBLINE_TRACEBACK=1 shows the traceback.
+    """
+    try:
+        main()
+    except KeyboardInterrupt:
+        print(
+            "stopped by Ctrl-C; what was finished is kept, --resume goes on from the last checkpoint", file=sys.stderr
+        )
+        sys.exit(130)
+    except (ValueError, OSError) as error:
+        if os.environ.get("PLUMBLINE_TRACEBACK"):
+            raise
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)

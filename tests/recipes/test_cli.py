@@ -1,0 +1,71 @@
+import subprocess
+import sys
+from dataclasses import dataclass, field
+
+import pytest
+
+from recipes.cli import expand_environment, load_yaml, parse
+
+
+@dataclass(frozen=True)
+class Settings:
+    kl_coef: float = 0.05
+    names: list[str] = field(default_factory=list)
+    resume: bool = False
+
+
+def written(tmp_path, text):
+    path = tmp_path / "ppo.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_a_flag_wins_over_the_file_and_the_file_over_the_default(tmp_path):
+    path = written(tmp_path, "kl_coef: 1e-2\nnames: [a, b]\n")
+    (settings,) = parse(Settings, argv=["--config", path, "--resume"])
+    assert settings == Settings(kl_coef=0.01, names=["a", "b"], resume=True)
+    (settings,) = parse(Settings, argv=[f"--config={path}", "--kl_coef", "0.1"])
+    assert settings.kl_coef == 0.1
+
+
+def test_an_unknown_key_names_the_file_and_the_nearest_key(tmp_path):
+    with pytest.raises(ValueError, match=r"unknown key 'kl_coeff' in .*ppo.yaml; did you mean 'kl_coef'\?"):
+        parse(Settings, argv=["--config", written(tmp_path, "kl_coeff: 1")])
+    with pytest.raises(ValueError, match=r"unknown key 'resumed' in the command line; did you mean 'resume'\?"):
+        parse(Settings, argv=["--resumed"])
+
+
+def test_broken_yaml_names_file_and_line(tmp_path):
+    with pytest.raises(ValueError, match=r"ppo.yaml, line 2: not valid YAML"):
+        load_yaml(written(tmp_path, "a: 1\nb: [1, }\n"))
+    with pytest.raises(ValueError, match="must hold 'key: value' lines, found list"):
+        load_yaml(written(tmp_path, "- a\n"))
+    with pytest.raises(FileNotFoundError, match="there is no config file"):
+        load_yaml(tmp_path / "absent.yaml")
+
+
+def test_environment_variables_expand_at_any_depth_and_a_missing_one_is_named(monkeypatch):
+    monkeypatch.setenv("PLUMB_TEST", "x")
+    assert expand_environment({"a": ["${PLUMB_TEST}/b", 3]}, "f") == {"a": ["x/b", 3]}
+    with pytest.raises(ValueError, match=r"f uses \$\{PLUMB_ABSENT\}, which is not set"):
+        expand_environment("${PLUMB_ABSENT}/b", "f")
+
+
+@pytest.mark.parametrize(
+    "body, code, said",
+    [
+        ("raise ValueError('row 3\\nis empty')", 1, "error: row 3 is empty\n"),
+        ("raise FileNotFoundError('there is no a.txt')", 1, "error: there is no a.txt\n"),
+        ("raise KeyboardInterrupt", 130, "stopped by Ctrl-C"),
+    ],
+)
+def test_a_persons_mistake_is_one_line_and_no_traceback(body, code, said):
+    script = f"from recipes.cli import command\ndef main():\n    {body}\ncommand(main)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == code
+    assert done.stderr.startswith(said) and done.stderr.count("\n") == 1
+
+
+def test_a_programming_error_still_shows_its_traceback():
+    script = "from recipes.cli import command\ncommand(lambda: {}['x'])"
+    assert "KeyError" in subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stderr
