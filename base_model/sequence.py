@@ -58,7 +58,7 @@ def _check_mask(values: Tensor, is_valid: Tensor) -> None:
 
 
 def masked_sum(values: Tensor, is_valid: Tensor, dim: int | None = None) -> Tensor:
-    """Sum of values where is_valid, over `dim` (all axes when None). ValueError unless the mask is bool of that shape."""
+    """Sum of values where is_valid, over `dim` (None: all axes). ValueError unless the mask is bool of that shape."""
     _check_mask(values, is_valid)
     kept = values.masked_fill(~is_valid, 0)
     return kept.sum() if dim is None else kept.sum(dim)

@@ -1,4 +1,4 @@
-"""Expected numbers: torch's log_softmax and Categorical, numpy, rows worked by hand. Tolerance 1e-6: float32, V <= 11."""
+"""Expected numbers: torch, numpy, rows worked by hand. Tolerance 1e-6: float32, V <= 11."""
 
 import numpy as np
 import pytest
