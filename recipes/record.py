@@ -1,0 +1,168 @@
+"""What a run was made with: versions, commit, hardware, peak memory, hashes of its parents and data. Facts only, no decisions."""
+
+import json
+import os
+import platform
+import resource
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from base_model.checkpoints import sha256_file, sha256_folder
+
+PACKAGES = (
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "accelerate",
+    "datasets",
+    "tokenizers",
+    "safetensors",
+    "lm_eval",
+    "datatrove",
+)
+TRAINING_STATE = "checkpoints"  # a run's folder for resuming: not part of the checkpoint, left out of its hashes
+WEIGHTS = ("*.safetensors",)
+
+
+def versions() -> dict[str, str]:
+    """Python's and the packages' versions, from their metadata (nothing is imported)."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "absent"
+    return found
+
+
+def git_commit() -> str | None:
+    """The commit of the code that runs, with "+changes" if files differ from it; None outside a git checkout."""
+    root = Path(__file__).resolve().parent.parent
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def hardware() -> dict[str, Any]:
+    """Processor, cores, memory in bytes, accelerator names."""
+    processor = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        processor = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), processor)
+    except OSError:
+        pass  # not Linux: the platform's word stands
+    facts: dict[str, Any] = {
+        "processor": processor,
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+    }
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        facts["memory_bytes"] = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    import torch
+
+    facts["accelerators"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    facts["threads"] = torch.get_num_threads()
+    return facts
+
+
+def peak_memory_bytes() -> dict[str, int]:
+    """Largest resident memory of this process so far, and of the accelerator where there is one, in bytes."""
+    import torch
+
+    unit = 1 if platform.system() == "Darwin" else 1024  # getrusage counts bytes on macOS and KiB on Linux
+    peaks = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    if torch.cuda.is_available():
+        peaks["accelerator"] = torch.cuda.max_memory_allocated()
+    return peaks
+
+
+def read_manifest(folder: Path | str) -> dict[str, Any] | None:
+    """The record of a finished run; None where there is none (unfinished, or a checkpoint from elsewhere)."""
+    path = Path(folder) / "manifest.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def describe_parent(folder: Path | str) -> dict[str, Any]:
+    """{path, stage, sha256}: the hash is of the parent's weights, or of its manifest where it has no weights (a data stage).
+
+    Raises FileNotFoundError if the folder is not there, ValueError if it is a run that did not finish.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"the parent {folder} is not there; run its stage first")
+    manifest = read_manifest(folder)
+    if manifest is None and (folder / "started.json").is_file():
+        raise ValueError(
+            f"the parent {folder} has no manifest.json: its stage did not finish; run it again with --resume"
+        )
+    return {
+        "path": str(folder),
+        "stage": manifest["stage"] if manifest else "external",
+        "sha256": weights_sha256(folder),
+    }
+
+
+def weights_sha256(folder: Path | str) -> str:
+    """One hash for a checkpoint's weights (or, for a run without weights, for all its files that the record lists)."""
+    import hashlib
+
+    folder = Path(folder)
+    files = sorted(path for pattern in WEIGHTS for path in folder.glob(pattern))
+    if files:
+        digests = {path.name: sha256_file(path) for path in files}
+    else:
+        digests = run_files(folder)
+    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
+
+
+def run_files(folder: Path | str) -> dict[str, str]:
+    """{name: sha256} of what a run leaves to its users: everything but training state, its own record and working files."""
+    own = ("manifest.json", "started.json", "log.jsonl", "README.md", ".lock")
+    skipped = (TRAINING_STATE + "/", "tensorboard/")
+    found = sha256_folder(folder)
+    return {name: digest for name, digest in found.items() if name not in own and not name.startswith(skipped)}
+
+
+def describe_data(path: Path | str) -> dict[str, Any]:
+    """{path, sha256}: of a file, of a folder's files together; a name that is not on this disk (a hub id) has sha256 None."""
+    import hashlib
+
+    path = Path(path)
+    if path.is_file():
+        return {"path": str(path), "sha256": sha256_file(path)}
+    if path.is_dir():
+        return {"path": str(path), "sha256": hashlib.sha256(json.dumps(sha256_folder(path)).encode()).hexdigest()}
+    return {"path": str(path), "sha256": None}
+
+
+def tokenizer_hashes(folder: Path | str) -> dict[str, str | None]:
+    """{tokenizer_sha256, template_sha256} of a checkpoint: of what turns text into ids, and of the chat template (None without one)."""
+    import hashlib
+
+    folder = Path(folder)
+    vocabulary = folder / "tokenizer.json"
+    template = folder / "chat_template.jinja"
+    text = template.read_text(encoding="utf-8") if template.is_file() else None
+    if text is None and (folder / "tokenizer_config.json").is_file():
+        text = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")).get("chat_template")
+    ids = None
+    if vocabulary.is_file():
+        # padding and truncation are how a caller batches, not how text becomes ids
+        content = {
+            k: v
+            for k, v in json.loads(vocabulary.read_text(encoding="utf-8")).items()
+            if k not in ("padding", "truncation")
+        }
+        ids = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return {
+        "tokenizer_sha256": ids,
+        "template_sha256": hashlib.sha256(str(text).encode()).hexdigest() if text else None,
+    }

@@ -1,0 +1,141 @@
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from recipes.run import Run, RunConfig
+from tests.conftest import random_model, write_checkpoint
+
+
+@dataclass(frozen=True)
+class Settings:
+    lr: float = 0.1
+
+
+def start(folder, stage="base", lr=0.1, parents=(), **options):
+    return Run.start(stage, RunConfig(output_dir=str(folder), **options), Settings(lr), parents=parents)
+
+
+def finished(folder, tokenizer, **options):
+    run = start(folder, **options)
+    return run.finish(random_model("llama", len(tokenizer)), tokenizer, steps=3, tokens=12)
+
+
+def test_a_finished_run_is_a_checkpoint_with_its_record(tmp_path, tokenizer):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = finished(tmp_path / "runs" / "base", tokenizer)
+    loaded = AutoModelForCausalLM.from_pretrained(folder)
+    expected = random_model("llama", len(tokenizer)).state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in loaded.state_dict().items())
+    assert AutoTokenizer.from_pretrained(folder).encode("The baker") == tokenizer.encode("The baker")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["stage"] == "base" and manifest["steps"] == 3 and manifest["config"] == {"lr": 0.1}
+    assert {"model.safetensors", "config.json", "tokenizer.json"} <= set(manifest["files"])
+    assert "AutoModelForCausalLM" in (folder / "README.md").read_text()
+    assert not (folder / "started.json").exists()
+
+
+def test_without_a_suite_the_record_says_that_nothing_was_measured(tmp_path, tokenizer):
+    manifest = json.loads((finished(tmp_path / "a", tokenizer) / "manifest.json").read_text())
+    assert [(c["name"], c["passed"]) for c in manifest["checks"]] == [("evaluated", False)]
+
+
+def test_a_finished_run_is_not_overwritten_unless_asked(tmp_path, tokenizer):
+    folder = finished(tmp_path / "a", tokenizer)
+    with pytest.raises(ValueError, match="holds a finished run; pass --overwrite"):
+        start(folder)
+    run = start(folder, overwrite=True)
+    assert not (folder / "manifest.json").exists(), "while it is being replaced it must look unfinished"
+    run._lock.close()
+
+
+def test_a_folder_of_other_files_is_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(ValueError, match="holds files that no run made"):
+        start(tmp_path, overwrite=True)
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+def test_resuming_with_other_settings_names_them(tmp_path):
+    start(tmp_path / "a", lr=0.1)._lock.close()
+    with pytest.raises(ValueError, match=r"lr: 0.1 -> 0.2"):
+        start(tmp_path / "a", lr=0.2, resume=True)
+
+
+def test_resume_finds_the_newest_whole_checkpoint(tmp_path):
+    from base_model.checkpoints import seal
+
+    run = start(tmp_path / "a")
+    for step in (5, 10):
+        (run.checkpoints / f"checkpoint-{step}").mkdir(parents=True)
+        (run.checkpoints / f"checkpoint-{step}" / "w").write_text("x")
+    seal(run.checkpoints / "checkpoint-5")
+    run._lock.close()
+    with pytest.warns(UserWarning, match="checkpoint-10 is damaged"):
+        again = start(tmp_path / "a", resume=True)
+    assert again.resume_from.endswith("checkpoint-5")
+
+
+def test_two_processes_cannot_work_in_one_folder(tmp_path):
+    start_elsewhere = (
+        "from recipes.run import Run, RunConfig\n"
+        f"run = Run.start('base', RunConfig(output_dir={str(tmp_path / 'a')!r}))\nprint('open', flush=True)\ninput()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", start_elsewhere], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert other.stdout.readline() == "open\n"
+        with pytest.raises(ValueError, match="another process is working in"):
+            start(tmp_path / "a")
+    finally:
+        other.communicate("\n")
+
+
+def test_an_unfinished_or_missing_parent_is_refused(tmp_path):
+    start(tmp_path / "parent")._lock.close()
+    with pytest.raises(ValueError, match="its stage did not finish"):
+        start(tmp_path / "child", parents=[tmp_path / "parent"])
+    with pytest.raises(FileNotFoundError, match="run its stage first"):
+        start(tmp_path / "child", parents=[tmp_path / "absent"])
+
+
+def test_a_checkpoint_with_another_tokenizer_than_its_parents_is_refused(tmp_path, tokenizer):
+    from base_model.tokenizer import train_tokenizer
+
+    other = train_tokenizer(["quite another text about ships and sealing wax"] * 9, 300)
+    parent = write_checkpoint(tmp_path / "parent", other)
+    with pytest.raises(ValueError, match="the tokenizer of .* is not that of its parent"):
+        finished(tmp_path / "child", tokenizer, parents=[parent])
+    assert not (tmp_path / "child" / "manifest.json").exists()
+
+
+def test_a_child_may_gain_a_template_but_not_change_it(tmp_path, tokenizer):
+    import copy
+
+    from base_model.chat import set_chat_template
+
+    with_template = set_chat_template(copy.deepcopy(tokenizer))
+    child = finished(tmp_path / "child", with_template, parents=[write_checkpoint(tmp_path / "base", tokenizer)])
+    changed = copy.deepcopy(with_template)
+    changed.chat_template = changed.chat_template.replace("system", "sistem")
+    with pytest.raises(ValueError, match="the chat template of .* is not that of its parent"):
+        finished(tmp_path / "grandchild", changed, parents=[child])
+
+
+def test_the_log_holds_one_json_a_line_with_elapsed_seconds(tmp_path):
+    run = start(tmp_path / "a")
+    run.log({"step": 1, "loss": 2.5})
+    run.log({"step": 2, "loss": 2.0})
+    lines = [json.loads(line) for line in (run.dir / "log.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["loss"]) for line in lines] == [(1, 2.5), (2, 2.0)]
+    assert all(line["elapsed_s"] >= 0 for line in lines)
+
+
+def test_contradicting_options_are_refused():
+    with pytest.raises(ValueError, match="overwrite and resume exclude each other"):
+        RunConfig(output_dir="x", overwrite=True, resume=True)
