@@ -1,0 +1,183 @@
+"""Low-rank adapters: attach, save, merge, and prove that the merged model is the adapted one.
+
+LoRA (arXiv:2106.09685) trains W' = W + s B A with W frozen, A (r, d_in) random and B (d_out, r) zero, so that the adapted model starts
+as its parent; s = lora_alpha / r, or lora_alpha / sqrt(r) with rsLoRA (arXiv:2312.03732). DoRA (arXiv:2402.09353) also trains the length
+of every row of W'. QLoRA (arXiv:2305.14314) keeps W in 4-bit NF4. All of it is PEFT's; here are the settings, and the checks around them.
+
+Field names follow TRL's `ModelConfig`. Shapes: B batch, T tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # importing torch and peft takes seconds; `--help` does without
+    import peft
+    import transformers
+
+
+@dataclass(frozen=True)
+class LoRAConfig:
+    """How the weights are tuned. `use_peft=False` is full fine-tuning, and then nothing else here matters."""
+
+    use_peft: bool = True  # train low-rank adapters; False: every weight
+    lora_r: int = 16  # rank of the update
+    lora_alpha: float = 32.0  # the update is scaled by lora_alpha / lora_r
+    lora_dropout: float = 0.0  # on the adapter's input
+    lora_target_modules: list[str] | None = None  # names of linear layers; None: all of them but the output head
+    use_rslora: bool = False  # scale by lora_alpha / sqrt(lora_r): ranks stay comparable
+    use_dora: bool = False  # also train the length of each weight row
+    load_in_4bit: bool = False  # QLoRA: the frozen weights in NF4; needs CUDA and bitsandbytes
+
+    def __post_init__(self):
+        if self.lora_r < 1:
+            raise ValueError(f"lora_r is a rank and must be at least 1, got {self.lora_r}")
+        if self.lora_alpha <= 0:
+            raise ValueError(f"lora_alpha must be above 0, got {self.lora_alpha}: at 0 the adapter has no effect")
+        if not 0 <= self.lora_dropout < 1:
+            raise ValueError(f"lora_dropout is a probability in [0, 1), got {self.lora_dropout}")
+        if not self.use_peft:
+            for name in ("use_dora", "use_rslora", "load_in_4bit"):
+                if getattr(self, name):
+                    raise ValueError(f"{name} needs use_peft: full fine-tuning has no adapter and no 4-bit weights")
+
+
+def peft_config(config: LoRAConfig) -> peft.LoraConfig:
+    """The `peft.LoraConfig` for these settings on a causal language model."""
+    from peft import LoraConfig
+
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=config.lora_r,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=config.lora_target_modules or "all-linear",
+        use_rslora=config.use_rslora,
+        use_dora=config.use_dora,
+    )
+
+
+def load_parent(model: str | Path, config: LoRAConfig | None = None, *, dtype: str = "float32"):
+    """The parent causal language model, from a folder or hub id, in 4 bits where `config.load_in_4bit` says so.
+
+    Raises ValueError if 4-bit weights are asked for where CUDA or bitsandbytes is missing.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    if config is None or not config.load_in_4bit:
+        return AutoModelForCausalLM.from_pretrained(model, dtype=dtype)
+    return AutoModelForCausalLM.from_pretrained(
+        model, dtype=torch.bfloat16, quantization_config=four_bit_config(), device_map={"": torch.cuda.current_device()}
+    )
+
+
+def four_bit_config() -> transformers.BitsAndBytesConfig:
+    """QLoRA's storage: NF4, double-quantised, computing in bf16. Raises ValueError without CUDA or bitsandbytes."""
+    import importlib.util
+
+    import torch
+
+    if not torch.cuda.is_available():
+        raise ValueError(
+            "load_in_4bit (QLoRA) needs a CUDA device, and this machine has none; drop the flag to train plain LoRA"
+        )
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ValueError("load_in_4bit (QLoRA) needs the package bitsandbytes: pip install bitsandbytes")
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+
+
+def attach(model: transformers.PreTrainedModel, config: LoRAConfig) -> peft.PeftModel:
+    """Wrap `model` with a fresh adapter: its own weights frozen, only the adapter's trainable. The logits do not change (B = 0).
+
+    A is drawn from torch's global generator: seed it before. Raises ValueError if a target module is not in the model.
+    """
+    from peft import get_peft_model, prepare_model_for_kbit_training
+
+    if config.load_in_4bit:
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    return get_peft_model(model, peft_config(config))
+
+
+def save_adapter(model: peft.PeftModel, folder: Path | str, *, parent: Path | str) -> Path:
+    """Write the adapter alone (safetensors), naming its parent, so that `AutoPeftModelForCausalLM.from_pretrained(folder)` finds both."""
+    for settings in model.peft_config.values():
+        settings.base_model_name_or_path = str(parent)
+    model.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
+    return Path(folder)
+
+
+def merge(model: peft.PeftModel) -> transformers.PreTrainedModel:
+    """The parent's class with the adapter added into its weights; `model` is used up. 4-bit weights are first dequantised.
+
+    Raises ValueError if the sum has a NaN or infinity (PEFT's own check, `safe_merge`).
+    """
+    return model.merge_and_unload(safe_merge=True)
+
+
+@dataclass(frozen=True)
+class MergeCheck:
+    """What `verify_merge` measured."""
+
+    largest_difference: float  # of any logit
+    tolerance: float
+    greedy_tokens_compared: int  # all were equal
+
+
+def verify_merge(
+    parent: Path | str,
+    adapter: Path | str,
+    merged: Path | str,
+    prompts: Sequence[Sequence[int]],
+    *,
+    tolerance: float = 1e-4,
+    max_new_tokens: int = 32,
+) -> MergeCheck:
+    """Load the parent with the adapter, and the merged checkpoint, from their files, in float32 on the CPU, and compare them on `prompts`.
+
+    Raises ValueError, naming the largest difference or the first prompt whose greedy continuation differs, if they are not one model.
+    """
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    if not prompts:
+        raise ValueError("verify_merge needs at least one prompt")
+    adapted = PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(parent, dtype=torch.float32), adapter
+    ).eval()
+    plain = AutoModelForCausalLM.from_pretrained(merged, dtype=torch.float32).eval()
+    largest, compared = 0.0, 0
+    with torch.no_grad():
+        for number, prompt in enumerate(prompts):
+            tokens_BT = torch.tensor([list(prompt)])
+            difference = (adapted(tokens_BT).logits - plain(tokens_BT).logits).abs().max().item()
+            largest = max(largest, difference)
+            if not difference <= tolerance:  # also true for NaN
+                raise ValueError(
+                    f"the merged model {merged} is not the adapter {adapter} on {parent}: on prompt {number} their logits differ "
+                    f"by {difference:.3g}, more than {tolerance:g}"
+                )
+            settings = {
+                "max_new_tokens": max_new_tokens,
+                "do_sample": False,
+                "attention_mask": torch.ones_like(tokens_BT),
+            }
+            ours_BT, theirs_BT = (model.generate(input_ids=tokens_BT, **settings) for model in (plain, adapted))
+            if not torch.equal(ours_BT, theirs_BT):
+                raise ValueError(
+                    f"the merged model {merged} does not continue prompt {number} as the adapter {adapter} on {parent} does: greedy "
+                    f"tokens {ours_BT[0, len(prompt) :].tolist()} and {theirs_BT[0, len(prompt) :].tolist()}"
+                )
+            compared += ours_BT.shape[1] - len(prompt)
+    return MergeCheck(largest, tolerance, compared)

@@ -1,0 +1,155 @@
+"""One TRL SFTTrainer for both stages: settings, precision, packed rows, a log that counts tokens truly.
+
+Rows reach the trainer as `input_ids` and `labels`, made and checked in `sft/examples.py`; TRL neither tokenises nor cuts them. Its loss is
+the sum over learnt tokens of -log p, divided by how many the whole batch has over all processes and accumulation steps, so that neither
+padding, nor packing, nor the number of processes changes the gradient.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sft.packing import RowCollator
+
+if TYPE_CHECKING:
+    import transformers
+    from datasets import Dataset
+    from trl import SFTTrainer
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Settings of the optimisation, by transformers' names. `trainer` reaches every other field of `trl.SFTConfig`."""
+
+    learning_rate: float = 1e-3  # peak
+    per_device_train_batch_size: int = 16  # rows of one process
+    gradient_accumulation_steps: int = 1
+    num_train_epochs: float = 1.0
+    max_steps: int = -1  # optimiser steps; -1: as num_train_epochs says
+    warmup_steps: float = 0.05  # from 0 to the peak; below 1 a share of all steps
+    lr_scheduler_type: str = "cosine"
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    context_length: int | None = None  # tokens of a row; None: the model's context
+    packing: bool = True  # several sequences in a row, isolated from each other
+    bf16: bool | None = None  # None: where it is fast on this machine
+    gradient_checkpointing: bool = False  # less memory, about 20 % slower
+    logging_steps: int = 10
+    save_steps: int = 0  # checkpoint for --resume every so many steps; 0: never
+    trainer: dict | str | None = None  # any other trl.SFTConfig field, e.g. '{"neftune_noise_alpha": 5}'
+
+    def __post_init__(self):
+        if isinstance(self.trainer, str):
+            try:
+                object.__setattr__(self, "trainer", json.loads(self.trainer))
+            except json.JSONDecodeError as error:
+                raise ValueError(
+                    f"trainer must be a JSON object of trl.SFTConfig fields, got {self.trainer!r}: {error}"
+                ) from None
+        if self.trainer is not None and not isinstance(self.trainer, dict):
+            raise ValueError(f"trainer must be a mapping of trl.SFTConfig fields, got {self.trainer!r}")
+        for name in ("learning_rate", "per_device_train_batch_size", "gradient_accumulation_steps", "logging_steps"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if self.max_steps == 0 or (self.max_steps < 0 and self.num_train_epochs <= 0):
+            raise ValueError(
+                f"max_steps {self.max_steps} and num_train_epochs {self.num_train_epochs} leave nothing to train"
+            )
+        if self.context_length is not None and self.context_length < 2:
+            raise ValueError(f"context_length must be at least 2 tokens, got {self.context_length}")
+
+
+def make_trainer(
+    model: transformers.PreTrainedModel,
+    tokenizer: transformers.PreTrainedTokenizerBase,
+    dataset: Dataset,
+    config: TrainingConfig,
+    *,
+    output_dir: Path | str,
+    seed: int,
+    heldout: Dataset | None = None,
+    callbacks: Sequence[transformers.TrainerCallback] = (),
+) -> SFTTrainer:
+    """A trainer on rows of `input_ids` and `labels` (packed ones with `seq_lengths`). `heldout` rows give `eval_loss` when evaluated.
+
+    Raises ValueError for a name in `config.trainer` that `trl.SFTConfig` does not have."""
+    from transformers import PrinterCallback, ProgressCallback, TrainerCallback
+    from trl import SFTTrainer
+
+    class TrueTokenCount(TrainerCallback):
+        """TRL counts one row's positions where there are B; the state's own count is right, and survives a resume."""
+
+        def on_log(self, args, state, control, logs=None, **kwargs):
+            if logs and "num_tokens" in logs:
+                logs["num_tokens"] = state.num_input_tokens_seen
+
+    flash = "flash" in (getattr(model.config, "_attn_implementation", None) or "")
+    trainer = SFTTrainer(
+        model=model,
+        args=trainer_arguments(config, output_dir=output_dir, seed=seed, padding_free=flash),
+        data_collator=None if flash else RowCollator(tokenizer.pad_token_id),
+        train_dataset=dataset,
+        eval_dataset=heldout,
+        processing_class=tokenizer,
+        callbacks=[TrueTokenCount(), *callbacks],
+    )
+    if callbacks:  # they say what there is to say
+        trainer.remove_callback(PrinterCallback)
+        trainer.remove_callback(ProgressCallback)
+    return trainer
+
+
+def trainer_arguments(config: TrainingConfig, *, output_dir: Path | str, seed: int, padding_free: bool = False):
+    """`trl.SFTConfig` for these settings on this machine: bf16 where it is fast, and nothing that reaches out of it."""
+    import dataclasses
+    import difflib
+
+    import torch
+    from trl import SFTConfig
+
+    from base_model.precision import bf16_is_fast
+
+    settings: dict[str, Any] = {
+        name: getattr(config, name)
+        for name in (
+            "learning_rate",
+            "per_device_train_batch_size",
+            "gradient_accumulation_steps",
+            "num_train_epochs",
+            "max_steps",
+            "warmup_steps",
+            "lr_scheduler_type",
+            "weight_decay",
+            "max_grad_norm",
+            "gradient_checkpointing",
+            "logging_steps",
+        )
+    }
+    settings |= {
+        "output_dir": str(output_dir),
+        "seed": seed,
+        "bf16": bf16_is_fast() if config.bf16 is None else config.bf16,
+        "use_cpu": not (torch.cuda.is_available() or torch.backends.mps.is_available()),
+        "per_device_eval_batch_size": config.per_device_train_batch_size,
+        "save_strategy": "steps" if config.save_steps > 0 else "no",
+        "save_steps": config.save_steps or 500,
+        "max_length": None,  # rows come cut
+        "padding_free": padding_free,
+        "include_num_input_tokens_seen": "non_padding",
+        "report_to": "none",
+        "push_to_hub": False,
+    }
+    known = {field.name for field in dataclasses.fields(SFTConfig) if field.init}
+    for name in config.trainer or {}:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise ValueError(
+                f"trainer: trl.SFTConfig has no field '{name}'{f'; did you mean {near[0]!r}?' if near else ''}"
+            )
+        if name in ("max_length", "packing", "padding_free", "output_dir", "seed"):
+            raise ValueError(f"trainer: '{name}' is set by its own option, not through trainer")
+    return SFTConfig(**settings | (config.trainer or {}))
