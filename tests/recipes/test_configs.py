@@ -1,0 +1,43 @@
+"""Every YAML that ships parses against the dataclasses of the recipe that its first line names."""
+
+import importlib
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from recipes.cli import load_yaml, parse
+from recipes.fingerprint import ROOT
+
+FILES = sorted(ROOT.glob("recipes/configs/**/*.yaml"))
+COMMAND = re.compile(r"^# (?:python -m|accelerate launch .*-m) (recipes\.[a-z_.]+) .*?--(?:config|suite)[ =](\S+)")
+
+
+@pytest.mark.parametrize(
+    "file", [f for f in FILES if f.parent.name != "accelerate"], ids=lambda f: str(f.relative_to(ROOT))
+)
+def test_the_yaml_parses_against_its_recipes_dataclasses(file: Path, monkeypatch):
+    monkeypatch.setenv("PLUMBLINE_DATA", os.environ.get("PLUMBLINE_DATA", "/absent"))
+    match = COMMAND.match(file.read_text(encoding="utf-8").splitlines()[0])
+    assert match, f"{file.name}: the first line must be its command"
+    assert ROOT / match[2] == file, "the command must name this very file"
+    types = importlib.import_module(match[1]).CONFIG_TYPES
+    required = [
+        f"--{name}=x"
+        for kind in types
+        for name, field in kind.__dataclass_fields__.items()
+        if name == "output_dir" and name not in load_yaml(file)
+    ]
+    parse(*types, argv=["--config", str(file), *required])
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if f.parent.name == "accelerate"], ids=lambda f: f.stem)
+def test_accelerate_reads_its_configs(file: Path):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    assert load_config_from_file(str(file)).compute_environment
+
+
+def test_there_are_configs_to_check():
+    assert FILES
