@@ -1,0 +1,196 @@
+"""The reward model: a transformer with one scalar head, read at the last token of the answer, and the scale its scores are on.
+
+It is an ordinary `AutoModelForSequenceClassification` checkpoint with one label. Two numbers in its config.json set the scale:
+`reward_mean` and `reward_std`, of raw scores on reference samples; `RewardModel.score` returns (raw - reward_mean) / reward_std, so 0 is
+an average answer and 1 is one standard deviation better (a model without the two scores raw). The head has no bias, and a Bradley-Terry
+loss does not see one, so without this step the zero of the scores is arbitrary.
+
+Legend: B rows, T tokens of prompt + answer + end token.
+"""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from base_model.chat import render_prompt
+from base_model.sequence import pad_right, position_ids
+from base_model.tokenizer import encode_texts
+from reward.preferences import Prompt, prompt_key
+
+BATCH_TOKENS = 16_384  # tokens of a padded batch; a batch of one row may hold more
+
+
+def check_tokenizer(tokenizer: Any) -> None:
+    """Raise ValueError unless the tokenizer has an end token and a padding token that is another one.
+
+    Both the model and TRL look for the last token that is not padding; with pad == eos they read the score one token early."""
+    if tokenizer.eos_token_id is None:
+        raise ValueError("the tokenizer has no end token (eos); an answer's score is read there, so give it one")
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+        found = "no padding token" if tokenizer.pad_token_id is None else f"pad = eos ({tokenizer.eos_token!r})"
+        raise ValueError(
+            f"the tokenizer has {found}: the score would not be read at the answer's end token; "
+            "add one with tokenizer.add_special_tokens({'pad_token': '<|pad|>'}) and resize the model's embeddings"
+        )
+
+
+def encode_answers(tokenizer: Any, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[list[int]]:
+    """Ids of prompt + answer + end token, a row each; the same for training and for scoring.
+
+    Prompts go through `base_model.chat.render_prompt`. Where messages went out in its PLAIN form the answer starts with a space.
+    Raises ValueError if the lists differ in length or an answer is not text."""
+    if len(prompts) != len(completions):
+        raise ValueError(f"one completion a prompt: got {len(prompts)} prompts and {len(completions)} completions")
+    for i, completion in enumerate(completions):
+        if not isinstance(completion, str):
+            raise ValueError(f"completion {i} must be text, got {type(completion).__name__}")
+    rendered: dict[str, list[int]] = {}  # the k answers to a prompt share its ids
+    for prompt in prompts:
+        key = prompt_key(prompt)
+        if key not in rendered:
+            rendered[key] = render_prompt(tokenizer, prompt)
+    texts = [
+        f" {text.lstrip()}" if tokenizer.chat_template is None and not isinstance(prompt, str) else text
+        for prompt, text in zip(prompts, completions, strict=True)
+    ]
+    answers = encode_texts(tokenizer, texts)
+    return [
+        [*rendered[prompt_key(prompt)], *answer, tokenizer.eos_token_id]
+        for prompt, answer in zip(prompts, answers, strict=True)
+    ]
+
+
+def padded_scores(model: Any, tokens_BT: Tensor, is_pad_BT: Tensor) -> Tensor:
+    """Raw score of each row of a batch padded on either side, (B,) float32: the padding changes nothing (to 1e-5 in float32).
+
+    Attention masks it, and positions count real tokens only. The head is read at each row's last token that is not the pad id."""
+    logits_B1 = model(
+        input_ids=tokens_BT,
+        attention_mask=(~is_pad_BT).long(),
+        position_ids=position_ids(is_pad_BT),
+        use_cache=False,
+    ).logits
+    return logits_B1[:, 0].float()
+
+
+@torch.inference_mode()
+def score_rows(model: Any, rows: Sequence[Sequence[int]], pad_id: int, *, batch_tokens: int = BATCH_TOKENS) -> Tensor:
+    """Raw score of each row of ids, (len(rows),) float32 on the CPU, in the order given, whatever the batch size (to 1e-5).
+
+    Rows are batched by length. Raises ValueError for a row longer than the model's context."""
+    limit = getattr(model.config, "max_position_embeddings", None)
+    for i, row in enumerate(rows):
+        if limit is not None and len(row) > limit:
+            raise ValueError(
+                f"answer {i} is {len(row)} tokens long with its prompt; this reward model reads at most {limit}"
+            )
+    device = next(model.parameters()).device
+    scores = torch.empty(len(rows), dtype=torch.float32)
+    was_training = model.training
+    model.eval()
+    for batch in _batches_by_length(rows, batch_tokens):
+        scores[batch] = padded_scores(model, *pad_right([rows[i] for i in batch], pad_id, device=device)).cpu()
+    model.train(was_training)
+    return scores
+
+
+def _batches_by_length(rows: Sequence[Sequence[int]], batch_tokens: int) -> list[list[int]]:
+    """Indices of rows, longest first, in batches of at most `batch_tokens` padded tokens (at least one row)."""
+    batches: list[list[int]] = []
+    for i in sorted(range(len(rows)), key=lambda i: -len(rows[i])):
+        if batches and (len(batches[-1]) + 1) * len(rows[batches[-1][0]]) <= batch_tokens:
+            batches[-1].append(i)
+        else:
+            batches.append([i])
+    return batches
+
+
+@dataclass
+class RewardModel:
+    """A scalar-head model with its tokenizer and scale. `score` is a judge: judge(prompts, completions, **columns) -> list[float]."""
+
+    model: Any
+    tokenizer: Any
+    mean: float = 0.0  # of raw scores on reference samples
+    std: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_tokenizer(self.tokenizer)
+        if self.model.config.num_labels != 1:
+            raise ValueError(f"a reward model has 1 label, this one has {self.model.config.num_labels}")
+        if not self.std > 0:
+            raise ValueError(f"reward_std must be > 0, got {self.std}")
+        if self.model.config.pad_token_id != self.tokenizer.pad_token_id:
+            raise ValueError(
+                f"the model pads with id {self.model.config.pad_token_id}, its tokenizer with {self.tokenizer.pad_token_id}: "
+                "the score would be read at the wrong token; set model.config.pad_token_id"
+            )
+
+    @classmethod
+    def load(cls, folder: Path | str, device: Any = None) -> "RewardModel":
+        """Read a checkpoint in float32. device None: an accelerator if there is one.
+
+        Raises FileNotFoundError if it is not there, ValueError if it is not a one-label classification checkpoint."""
+        from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+        if not (Path(folder) / "config.json").is_file():
+            raise FileNotFoundError(
+                f"there is no reward model in {folder} (no config.json); train one with recipes.reward_model"
+            )
+        config = AutoConfig.from_pretrained(folder)
+        if not any("SequenceClassification" in name for name in config.architectures or []):
+            raise ValueError(f"{folder} is a {config.architectures} checkpoint, not a reward model with a scalar head")
+        model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+        device = device or (torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu")
+        scale = {"mean": getattr(config, "reward_mean", 0.0), "std": getattr(config, "reward_std", 1.0)}
+        return cls(model.to(device).eval(), AutoTokenizer.from_pretrained(folder), **scale)
+
+    def raw_scores(self, prompts: Sequence[Prompt], completions: Sequence[str], **options: Any) -> Tensor:
+        """Scores as the head gives them, (N,) float32; options of `score_rows`."""
+        rows = encode_answers(self.tokenizer, prompts, completions)
+        return score_rows(self.model, rows, self.tokenizer.pad_token_id, **options)
+
+    def score(self, prompts: Sequence[Prompt], completions: Sequence[str], **columns: Any) -> list[float]:
+        """Centred score of each answer, (raw - mean) / std: in standard deviations of the reference samples. Columns are not used."""
+        return ((self.raw_scores(prompts, completions) - self.mean) / self.std).tolist()
+
+    def centre(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> None:
+        """Set mean and std from reference samples, here and in the model's config, from where `load` reads them.
+
+        Raises ValueError for fewer than 2 samples, or if all have one score: the model tells no answer from another."""
+        raw = self.raw_scores(prompts, completions).tolist()
+        if len(raw) < 2 or not statistics.stdev(raw) > 0:
+            raise ValueError(f"{len(raw)} reference samples whose scores do not differ cannot set a scale")
+        self.mean, self.std = statistics.fmean(raw), statistics.stdev(raw)
+        self.model.config.reward_mean, self.model.config.reward_std = self.mean, self.std
+
+
+@dataclass
+class RewardEnsemble:
+    """Reward models of several seeds as one judge: their mean, and how far they disagree (an answer nobody trained on)."""
+
+    members: list[RewardModel]
+
+    @classmethod
+    def load(cls, folders: Sequence[Path | str], device: Any = None) -> "RewardEnsemble":
+        """Members from checkpoints. Raises ValueError for fewer than 2: one model has nobody to disagree with."""
+        if len(folders) < 2:
+            raise ValueError(f"an ensemble needs at least 2 reward models, got {len(folders)}")
+        return cls([RewardModel.load(folder, device) for folder in folders])
+
+    def member_scores(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[list[float]]:
+        """Each member's centred scores, a list a member."""
+        return [member.score(prompts, completions) for member in self.members]
+
+    def score(self, prompts: Sequence[Prompt], completions: Sequence[str], **columns: Any) -> list[float]:
+        """Mean of the members' centred scores."""
+        return [statistics.fmean(scores) for scores in zip(*self.member_scores(prompts, completions), strict=True)]
+
+    def disagreement(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[float]:
+        """Standard deviation of the members' centred scores for each answer (n - 1 in the denominator)."""
+        return [statistics.stdev(scores) for scores in zip(*self.member_scores(prompts, completions), strict=True)]
