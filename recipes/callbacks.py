@@ -24,6 +24,9 @@ class RunCallback(TrainerCallback):
                 )
         self.run.log({"step": state.global_step, **logs})
 
+    def on_step_end(self, args, state, control, **kwargs):
+        self.run.progress(state.global_step, state.max_steps)
+
     def on_save(self, args, state, control, **kwargs):
         if state.is_world_process_zero:
             seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")

@@ -125,7 +125,7 @@ def weights_sha256(folder: Path | str) -> str:
 
 def run_files(folder: Path | str) -> dict[str, str]:
     """{name: sha256} of what a run leaves to its users: everything but training state, its own record and working files."""
-    own = ("manifest.json", "started.json", "log.jsonl", "README.md", ".lock")
+    own = ("manifest.json", "started.json", "log.jsonl", "README.md", ".lock", ".progress.json")
     skipped = (TRAINING_STATE + "/", "tensorboard/")
     found = sha256_folder(folder)
     return {name: digest for name, digest in found.items() if name not in own and not name.startswith(skipped)}

@@ -57,6 +57,7 @@ class Run:
         self.notes: dict[str, Any] = {}
         self.checks: list[dict[str, Any]] = []
         self._began_s = time.monotonic()
+        self._progress_s = 0.0
         self._lock: Any = None
 
     @classmethod
@@ -157,6 +158,13 @@ class Run:
             with open(self.dir / "log.jsonl", "a", encoding="utf-8") as file:
                 file.write(json.dumps({**metrics, "elapsed_s": round(self.elapsed_s, 3)}) + "\n")
 
+    def progress(self, done: int, total: int) -> None:
+        """Say how far the stage is, for whoever watches the folder (the pipeline's table); at most a few times a second."""
+        now_s = time.monotonic()
+        if self.is_main and (done >= total or now_s - self._progress_s > 0.5):
+            self._progress_s = now_s
+            write_progress(self.dir, done, total, self.elapsed_s)
+
     @property
     def elapsed_s(self) -> float:
         """Seconds since this process opened the run."""
@@ -220,6 +228,7 @@ class Run:
         if model is not None:
             write_text_atomically(self.dir / "README.md", model_card(manifest, self.dir))
         remove_partials(self.dir)
+        (self.dir / ".progress.json").unlink(missing_ok=True)
         write_text_atomically(self.dir / "manifest.json", json.dumps(manifest, indent=1, default=str) + "\n")
         (self.dir / "started.json").unlink(missing_ok=True)
         if self._lock:
@@ -253,6 +262,13 @@ class Run:
             out=self.dir,
         )
         return evaluation.summary()
+
+
+def write_progress(folder: Path, done: int, total: int, elapsed_s: float) -> None:
+    """Replace `.progress.json`: {done, total, elapsed_s}. Not synced to disk: it is of no use after the process."""
+    partial = folder / ".progress.json.partial"
+    partial.write_text(json.dumps({"done": done, "total": total, "elapsed_s": round(elapsed_s, 1)}), encoding="utf-8")
+    os.replace(partial, folder / ".progress.json")
 
 
 def save_checkpoint(model: Any, tokenizer: Any, folder: Path) -> None:

@@ -1,0 +1,307 @@
+"""The main job: from nothing to a compared, aligned model with one command.
+
+    python -m recipes.pipeline --config recipes/configs/tiny/pipeline.yaml            (this is `make run`)
+    python -m recipes.pipeline --config ... --dry_run                                   what would run, why, for how long
+    python -m recipes.pipeline --config ... --from ppo | --only dpo | --seeds 1,2,3
+
+The YAML is a graph. Each stage names a recipe, its config file and what to `set` in it; "{base}" in a value stands for the folder of
+the stage `base`, and makes it a parent. Stages run in the order of the graph, each in a process of its own (peak memory and failures are
+its own), each evaluated as it finishes. A stage whose settings, code and parents' files are unchanged is not run again; one that was
+interrupted goes on from its newest checkpoint. At the end: the verdict, and the path of report.html.
+"""
+
+import json
+import re
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+from base_model.checkpoints import write_text_atomically
+from recipes.cli import command, load_yaml, parse, reject_unknown
+from recipes.fingerprint import stage_inputs
+from recipes.record import read_manifest
+
+RECIPES = {  # what a pipeline may run: names, not import paths, so that a YAML cannot run code
+    "tinytown": "recipes.tinytown",
+    "clean": "recipes.clean",
+    "tokenizer": "recipes.tokenizer",
+    "pretrain": "recipes.pretrain",
+    "domain_sft": "recipes.domain_sft",
+    "lora_sft": "recipes.lora_sft",
+    "preferences": "recipes.preferences",
+    "reward_model": "recipes.reward_model",
+    "ppo": "recipes.ppo",
+    "dpo": "recipes.dpo",
+}
+REFERENCE = re.compile(r"\{(\w+)\}")
+STAGE_KEYS = ("recipe", "config", "set", "seeded", "expected_s", "expected_gib", "compared")
+
+
+@dataclass(frozen=True)
+class PipelineConfig:
+    """The graph and which part of it to run."""
+
+    output_dir: str = field(metadata={"help": "folder of all runs, e.g. runs/tiny"})
+    stages: dict = field(
+        default_factory=dict,
+        metadata={"help": "name -> {recipe, config, set, seeded, expected_s, expected_gib, compared}"},
+    )
+    baseline: str | None = field(default=None, metadata={"help": "stage that aligned variants are compared with"})
+    seed: int = 1
+    seeds: str | None = field(
+        default=None, metadata={"help": "comma-separated: repeat the seeded stages with each, e.g. 1,2,3"}
+    )
+    from_stage: str | None = field(
+        default=None, metadata={"aliases": ["--from"], "help": "run this stage and all after it again"}
+    )
+    only: str | None = field(default=None, metadata={"help": "run this stage alone, even if nothing changed"})
+    dry_run: bool = field(default=False, metadata={"help": "say what would run, and run nothing"})
+
+    def __post_init__(self) -> None:
+        if self.from_stage and self.only:
+            raise ValueError("--from and --only exclude each other")
+        if self.seeds is not None and not re.fullmatch(r"\d+(,\d+)*", self.seeds):
+            raise ValueError(f"--seeds must be numbers with commas between, e.g. 1,2,3; got {self.seeds!r}")
+
+
+CONFIG_TYPES = (PipelineConfig,)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One node of the graph, for one seed: its folder, what it runs and from which stages."""
+
+    name: str  # "ppo", or "seed-2/ppo" where there are several seeds
+    recipe: str
+    config: str | None
+    settings: dict[str, Any]  # overrides, references replaced by folders
+    parents: dict[str, Path]
+    folder: Path
+    expected_s: float | None = None
+    expected_gib: float | None = None
+    compared: bool = False
+
+    @property
+    def module(self) -> str:
+        return RECIPES[self.recipe]
+
+    def arguments(self) -> list[str]:
+        """The recipe's command line: its config, then the overrides."""
+        line = ["--config", self.config] if self.config else []
+        for key, value in {**self.settings, "output_dir": str(self.folder)}.items():
+            values = value if isinstance(value, list) else [value]
+            line += [f"--{key}", *(json.dumps(v) if isinstance(v, (bool, dict)) else str(v) for v in values)]
+        return line
+
+    def inputs(self) -> dict[str, str]:
+        """Hashes of all that decides the result."""
+        settings = {**(load_yaml(self.config) if self.config else {}), **self.settings}
+        return stage_inputs(self.module, settings, self.parents)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether a stage will run, and why."""
+
+    stage: Stage
+    runs: bool
+    why: str
+    resume: bool = False
+
+
+def _references(value: Any) -> set[str]:
+    if isinstance(value, (list, tuple)):
+        return set().union(*(map(_references, value)), set())
+    if isinstance(value, dict):
+        return _references(list(value.values()))
+    return set(REFERENCE.findall(value)) if isinstance(value, str) else set()
+
+
+def _replace(value: Any, folders: Mapping[str, Path]) -> Any:
+    if isinstance(value, list):
+        return [_replace(item, folders) for item in value]
+    if isinstance(value, dict):
+        return {key: _replace(item, folders) for key, item in value.items()}
+    return REFERENCE.sub(lambda match: str(folders[match[1]]), value) if isinstance(value, str) else value
+
+
+def ordered(config: PipelineConfig) -> list[str]:
+    """Stage names, parents before children; among equals, as the YAML lists them. Raises ValueError naming a bad stage, key or cycle."""
+    graph: dict[str, set[str]] = {}
+    for name, entry in config.stages.items():
+        if not isinstance(entry, dict) or "recipe" not in entry:
+            raise ValueError(f"stage '{name}' must be a mapping with a 'recipe'")
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+            raise ValueError(f"stage name '{name}' must be letters, digits, _ and - (it names a folder)")
+        reject_unknown(list(entry), STAGE_KEYS, f"stage '{name}'")
+        reject_unknown([entry["recipe"]], list(RECIPES), f"stage '{name}', recipe")
+        graph[name] = _references(entry.get("set", {}))
+        reject_unknown(sorted(graph[name]), list(config.stages), f"stage '{name}', a reference to a stage")
+    for chosen in (config.from_stage, config.only, config.baseline):
+        if chosen:
+            reject_unknown([chosen], list(config.stages), "the command line or baseline, a stage name")
+    sorter = TopologicalSorter(graph)
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        raise ValueError(f"stages depend on each other in a circle: {' -> '.join(error.args[1])}") from None
+    order: list[str] = []
+    while sorter.is_active():
+        ready = sorted(sorter.get_ready(), key=list(config.stages).index)
+        order += ready
+        sorter.done(*ready)
+    return order
+
+
+def build(config: PipelineConfig) -> list[Stage]:
+    """The stages to consider, in order. With --seeds, seeded stages repeat under seed-N/; the others (data) run once for all."""
+    root = Path(config.output_dir)
+    seeds = [int(seed) for seed in config.seeds.split(",")] if config.seeds else [config.seed]
+    several = config.seeds is not None
+    order, stages, folders = ordered(config), [], {seed: {} for seed in seeds}
+    for seed in seeds:
+        for name in order:
+            entry = config.stages[name]
+            seeded = entry.get("seeded", True)
+            folder = root / f"seed-{seed}" / name if several and seeded else root / name
+            folders[seed][name] = folder
+            if any(stage.folder == folder for stage in stages):
+                continue
+            settings = _replace(entry.get("set", {}), folders[seed])
+            parents = {parent: folders[seed][parent] for parent in sorted(_references(entry.get("set", {})))}
+            settings.setdefault("seed", seed if seeded else config.seed)
+            stages.append(
+                Stage(
+                    name=str(folder.relative_to(root)),
+                    recipe=entry["recipe"],
+                    config=entry.get("config"),
+                    settings=settings,
+                    parents=parents,
+                    folder=folder,
+                    expected_s=entry.get("expected_s"),
+                    expected_gib=entry.get("expected_gib"),
+                    compared=entry.get("compared", False),
+                )
+            )
+    return stages
+
+
+def _fingerprint_file(stage: Stage) -> Path:
+    return stage.folder.parent / ".inputs" / f"{stage.folder.name}.json"
+
+
+def decide(config: PipelineConfig, stages: list[Stage]) -> Iterator[Decision]:
+    """Yield, stage by stage, whether it runs and why. Lazy: when a child is decided its parents have run (and may be as before)."""
+    again: set[Path] = set()  # --from STAGE and all that descends from it
+    running: set[Path] = set()
+    for stage in stages:
+        parents = [name for name, folder in stage.parents.items() if folder in running]
+        if config.only and stage.folder.name != config.only:
+            decision = Decision(stage, False, "not chosen (--only)")
+        elif stage.folder.name in (config.from_stage, config.only):
+            again.add(stage.folder)
+            decision = Decision(stage, True, "asked for")
+        elif again.intersection(stage.parents.values()):
+            again.add(stage.folder)
+            decision = Decision(stage, True, f"follows {', '.join(parents)}")
+        else:
+            decision = _compare_with_disk(stage)
+            if config.dry_run and parents and not decision.runs:
+                decision = Decision(stage, True, f"follows {', '.join(parents)} (not if that comes out the same)")
+        if decision.runs:
+            running.add(stage.folder)
+        yield decision
+
+
+def _compare_with_disk(stage: Stage) -> Decision:
+    if read_manifest(stage.folder) is None:
+        interrupted = (stage.folder / "started.json").is_file()
+        return Decision(stage, True, "interrupted: goes on" if interrupted else "not there yet", resume=interrupted)
+    file = _fingerprint_file(stage)
+    before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    changed = [what for what, digest in stage.inputs().items() if before.get(what) != digest]
+    if changed:
+        return Decision(stage, True, f"changed: {', '.join(changed)}")
+    return Decision(stage, False, "unchanged")
+
+
+def estimate(stage: Stage) -> tuple[float | None, float | None]:
+    """(seconds, GiB) that a stage will take: what its last run took on this disk, else what the YAML expects."""
+    manifest = read_manifest(stage.folder)
+    if manifest:
+        seconds = manifest["wall_s"] + manifest["evaluation_s"]
+        return seconds, manifest["peak_memory_bytes"]["host"] / 2**30
+    return stage.expected_s, stage.expected_gib
+
+
+def main(argv: list[str] | None = None) -> Path | None:
+    """Run the graph; returns the report's path, or None after a dry run."""
+    from recipes.progress import StageTable, print_plan
+
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    (config,) = parse(*CONFIG_TYPES, argv=arguments)
+    stages = build(config)
+    if not stages:
+        raise ValueError("the pipeline has no stages; give --config recipes/configs/tiny/pipeline.yaml")
+    if config.dry_run:
+        print_plan([(decision, *estimate(decision.stage)) for decision in decide(config, stages)])
+        return None
+    root = Path(config.output_dir)
+    root.mkdir(parents=True, exist_ok=True)
+    began_s = time.monotonic()
+    with StageTable(stages, {stage.name: estimate(stage)[0] for stage in stages}) as table:
+        for decision in decide(config, stages):
+            table.decided(decision)
+            if decision.runs:
+                _run_stage(decision, root, table)
+    report = compare_all(config, stages, root)
+    print(f"{report}  ({(time.monotonic() - began_s) / 60:.1f} minutes)")
+    return report
+
+
+def _run_stage(decision: Decision, root: Path, table: Any) -> None:
+    from recipes.stage_process import run_recipe
+
+    stage = decision.stage
+    inputs = stage.inputs()
+    log = root / "logs" / f"{stage.name.replace('/', '-')}.txt"
+    mode = ["--resume"] if decision.resume else ["--overwrite"]
+    failure = run_recipe(stage.module, [*stage.arguments(), *mode], log, watch=table.watch)
+    if (
+        failure and decision.resume and "other settings" in failure
+    ):  # what was interrupted is out of date: start it anew
+        failure = run_recipe(stage.module, [*stage.arguments(), "--overwrite"], log, watch=table.watch)
+    if failure:
+        table.failed(stage, failure)
+        raise ValueError(
+            f"stage {stage.name} failed: {failure} (its output: {log}). The same command goes on from there"
+        )
+    _fingerprint_file(stage).parent.mkdir(parents=True, exist_ok=True)
+    write_text_atomically(_fingerprint_file(stage), json.dumps(inputs, indent=1) + "\n")
+    table.finished(stage)
+
+
+def compare_all(config: PipelineConfig, stages: list[Stage], root: Path) -> Path:
+    """Write report.html and report.md over every finished stage, and print the verdict."""
+    from eval.report import write_report
+
+    folders = [stage.folder for stage in stages if read_manifest(stage.folder) is not None]
+    baseline = next((s.folder for s in stages if s.folder.name == config.baseline), None)
+    aligned = [stage.folder for stage in stages if stage.compared and read_manifest(stage.folder) is not None]
+    written = write_report(
+        folders,
+        root,
+        baseline=baseline,
+        aligned=aligned,
+        command=" ".join(["python -m recipes.pipeline", *sys.argv[1:]]),
+    )
+    print(written.verdict)
+    return written.html
+
+
+if __name__ == "__main__":
+    command(main)
