@@ -14,12 +14,14 @@ assistant speaks (its end token included) and IGNORED elsewhere.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from base_model.chat import Message, encode_conversation, render_prompt
+from base_model.documents import Counts, Source, read_rows
+from base_model.tokenizer import encode_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -44,10 +46,7 @@ def to_messages(fields: Mapping[str, Any]) -> list[Message]:
         messages, field = _prompt_and_completion(fields), "completion"
     else:
         missing = "completion" if "prompt" in fields else "prompt" if "completion" in fields else "messages"
-        raise BadRow(
-            missing,
-            f"is missing; expected 'messages', or 'prompt' and 'completion', found {', '.join(fields) or 'nothing'}",
-        )
+        raise BadRow(missing, _missing("'messages', or 'prompt' and 'completion'", fields))
     check_conversation(messages, field)
     return list(messages)
 
@@ -109,8 +108,8 @@ def _kind(value: Any) -> str:
 def encode_messages(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> dict[str, list[int]]:
     """`input_ids` and `labels` of a conversation that passed `check_conversation`.
 
-    Raises BadRow if the tokens of a prompt, as the model will meet it when it answers, do not begin the tokens of the whole: the model would be
-    trained on contexts that it never sees."""
+    Raises BadRow if the tokens of a prompt, as the model will meet it when it answers, do not begin the tokens of the whole: the model
+    would be trained on contexts that it never sees."""
     ids, is_assistant = encode_conversation(tokenizer, messages)
     for turn, message in enumerate(messages):
         if message["role"] != "assistant":
@@ -120,7 +119,7 @@ def encode_messages(messages: Sequence[Message], tokenizer: PreTrainedTokenizerB
         if ids[:start] != prompt or not is_assistant[start]:
             raise BadRow(
                 "messages",
-                f"the tokens of what comes before message {turn + 1} are not a prefix of the whole conversation's tokens; the chat template "
+                f"the tokens of what comes before message {turn + 1} are not a prefix of the whole conversation's; the chat template "
                 "writes a prompt differently from a finished conversation",
             )
     return {
@@ -129,25 +128,121 @@ def encode_messages(messages: Sequence[Message], tokenizer: PreTrainedTokenizerB
     }
 
 
-def fit(row: dict[str, list[int]], context_tokens: int, eos_id: int) -> dict[str, list[int]] | None:
-    """The row cut after the last whole assistant turn that ends within `context_tokens`; None if not one does.
+def encode_document(text: str, tokenizer: PreTrainedTokenizerBase, context_tokens: int) -> list[dict[str, list[int]]]:
+    """<|bos|> text <|eos|>, every token learnt, as pretraining has it; in pieces of at most `context_tokens`."""
+    ids = [*encode_text(tokenizer, text), tokenizer.eos_token_id]
+    if tokenizer.bos_token_id is not None:
+        ids.insert(0, tokenizer.bos_token_id)
+    pieces = [ids[start : start + context_tokens] for start in range(0, len(ids), context_tokens)]
+    return [
+        {"input_ids": piece, "labels": piece} for piece in pieces if len(piece) > 1
+    ]  # one token alone teaches nothing
 
-    Cutting inside an answer would teach the model not to stop."""
-    for end in range(min(context_tokens, len(row["labels"])), 0, -1):
-        if row["labels"][end - 1] == eos_id:
+
+def cut_to_context(row: dict[str, list[int]], context_tokens: int) -> dict[str, list[int]] | None:
+    """The row cut after the last whole assistant turn that ends within `context_tokens`; None if no turn does.
+
+    A cut inside an answer would teach the model not to stop."""
+    labels = row["labels"]
+    for end in range(min(context_tokens, len(labels)), 0, -1):
+        if labels[end - 1] != IGNORED and (end == len(labels) or labels[end] == IGNORED):
             return {name: values[:end] for name, values in row.items()}
     return None
 
 
 @dataclass
 class RowCounts:
-    """What became of the rows: goes into the run's record."""
+    """What became of a source's rows; goes into the run's record."""
 
-    rows: int = 0  # read
-    kept: int = 0
-    truncated: int = 0  # of the kept: cut to the context after a whole assistant turn
-    dropped_long: int = 0  # longer than the context
+    read: int = 0
     skipped: int = 0  # broke a rule, under on_bad_rows="skip"
-    tokens: int = 0  # of the kept
+    dropped_long: int = 0  # longer than the context, under on_long_rows="drop", or nothing left under "truncate"
+    truncated: int = 0  # cut to the context after a whole assistant turn
+    pieces: int = 0  # documents longer than the context give several
+    tokens: int = 0  # of what is kept
     learnt_tokens: int = 0  # of those, with a label
-    reasons: Counter = field(default_factory=Counter)  # rule broken -> rows skipped
+    first_problems: list[str] = field(default_factory=list)  # of skipped rows
+
+    def add(self, row: dict[str, list[int]]) -> dict[str, list[int]]:
+        """Count a kept row; returns it."""
+        self.pieces += 1
+        self.tokens += len(row["input_ids"])
+        self.learnt_tokens += sum(label != IGNORED for label in row["labels"])
+        return row
+
+
+def instruction_rows(
+    source: Source,
+    tokenizer: PreTrainedTokenizerBase,
+    counts: RowCounts,
+    *,
+    context_tokens: int,
+    on_long_rows: str = "error",
+) -> Iterator[dict[str, list[int]]]:
+    """`input_ids` and `labels` of each conversation of a source, in order. Raises ValueError naming file and row; see `read_rows`."""
+    if on_long_rows not in LONG_ROWS:
+        raise ValueError(f"on_long_rows is {on_long_rows!r}; use one of {', '.join(LONG_ROWS)}")
+
+    def check(fields: dict[str, Any]) -> None:
+        row = fields["row"] = encode_messages(to_messages(fields), tokenizer)
+        if on_long_rows == "error" and len(row["input_ids"]) > context_tokens:
+            raise ValueError(
+                f"the conversation has {len(row['input_ids'])} tokens, more than the context of {context_tokens}; shorten it, or choose "
+                "--on_long_rows drop or truncate"
+            )
+
+    for fields in _checked(source, check, counts):
+        row = fields["row"]
+        if len(row["input_ids"]) > context_tokens:
+            row = cut_to_context(row, context_tokens) if on_long_rows == "truncate" else None
+            if row is None:
+                counts.dropped_long += 1
+                continue
+            counts.truncated += 1
+        yield counts.add(row)
+    if not counts.pieces:
+        raise ValueError(f"{source.path}: none of its {counts.read} rows fits into {context_tokens} tokens")
+
+
+def document_rows(
+    source: Source,
+    tokenizer: PreTrainedTokenizerBase,
+    counts: RowCounts,
+    *,
+    context_tokens: int,
+    share: float = 1.0,
+    seed: int = 1,
+) -> Iterator[dict[str, list[int]]]:
+    """`input_ids` and `labels` of a source's documents, in order, long ones in pieces; of all, or of a `share` drawn with `seed`.
+
+    Raises ValueError naming file and row; see `read_rows`."""
+    chance = random.Random(seed)
+    for fields in _checked(source, check_text, counts):
+        if share < 1 and chance.random() >= share:
+            continue
+        for piece in encode_document(fields["text"], tokenizer, context_tokens):
+            yield counts.add(piece)
+
+
+def check_text(fields: Mapping[str, Any]) -> None:
+    """Raise BadRow unless the row holds a `text` with something in it."""
+    if not isinstance(fields.get("text"), str):
+        raise BadRow(
+            "text", f"must be a string, found {_kind(fields['text'])}" if "text" in fields else _missing("text", fields)
+        )
+    if not fields["text"].strip():
+        raise BadRow("text", "is empty or only white space")
+
+
+def _missing(expected: str, fields: Mapping[str, Any]) -> str:
+    return f"is missing; expected {expected}, the row has {', '.join(fields) or 'nothing'} (map other names with --columns)"
+
+
+def _checked(source: Source, check: Callable[[dict[str, Any]], None], counts: RowCounts) -> Iterator[dict[str, Any]]:
+    reading = Counts()
+    for row in read_rows(source, required=(), check=check, counts=reading):
+        yield row.fields
+    counts.read, counts.skipped = reading.read + reading.skipped, reading.skipped
+    counts.first_problems = reading.examples
+    if not counts.read:
+        raise ValueError(f"{source.path} holds no rows")

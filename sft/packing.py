@@ -1,16 +1,16 @@
 """Many short sequences in one row, none of which sees another.
 
-TRL's best-fit-decreasing packing lays sequences end to end; the collator here keeps the rows apart (TRL's own flattens a whole batch into one
-row, whose attention mask grows with the square of the batch where there is no flash attention) and gives position ids that begin anew with
-every sequence and no attention mask. transformers turns that into a block-diagonal mask, but only with `use_cache=False`, which the trainer
-passes. With flash attention TRL's flattened batch is used instead; see `sft/training.py`.
+TRL's best-fit-decreasing packing lays sequences end to end; the collator here keeps the rows apart (TRL's own flattens a whole batch into
+one row, whose attention mask grows with the square of the batch where there is no flash attention) and gives position ids that begin anew
+with every sequence and no attention mask. transformers turns that into a block-diagonal mask, but only with `use_cache=False`, which the
+trainer passes. With flash attention TRL's flattened batch is used instead; see `sft/training.py`.
 
 Shapes: B rows, T tokens of the longest row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,30 +20,47 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-def write_dataset(rows: Iterable[dict[str, list[int]]], file: Path) -> Dataset:
-    """Rows of `input_ids` and `labels` as an Arrow file, memory-mapped: memory does not grow with the number of rows.
-    Replaces `file`."""
-    from datasets import Dataset, Features, List, Value
+def write_dataset(rows: Callable[[], Iterable[dict[str, list[int]]]], file: Path) -> Dataset:
+    """The rows that `rows()` gives (`input_ids` and `labels`) as an Arrow file, memory-mapped: memory does not grow with their number.
+
+    In a distributed run one process of each machine calls `rows` and writes; the others wait and read."""
+    from datasets import Features, List, Value
     from datasets.arrow_writer import ArrowWriter
 
-    file.parent.mkdir(parents=True, exist_ok=True)
-    features = Features({"input_ids": List(Value("int32")), "labels": List(Value("int32"))})
-    with ArrowWriter(path=str(file), features=features) as writer:
-        for row in rows:
-            writer.write(row)
-        writer.finalize()
-    return Dataset.from_file(str(file))
+    def write() -> None:
+        features = Features({"input_ids": List(Value("int32")), "labels": List(Value("int32"))})
+        with ArrowWriter(path=str(file), features=features) as writer:
+            for row in rows():
+                writer.write(row)
+            writer.finalize()
+
+    return _written_once(write, file)
 
 
-def pack(dataset: Dataset, row_tokens: int, file: Path, *, split_long: bool) -> Dataset:
-    """Sequences laid into rows of at most `row_tokens` tokens (column `seq_lengths` says where each ends), best fit first.
+def pack(dataset: Dataset, row_tokens: int, file: Path) -> Dataset:
+    """Sequences of at most `row_tokens` tokens laid into rows of at most so many, best fit first; column `seq_lengths` has their lengths.
 
-    A sequence longer than a row is cut in several (`split_long`) or at the row's end. Deterministic; written to `file`."""
-    from datasets import Dataset
+    Deterministic: the same sequences in the same order give the same rows. Written to `file` as in `write_dataset`.
+    Raises ValueError for a longer sequence, which TRL would cut in silence."""
     from trl import pack_dataset
 
+    longest = max(map(len, dataset["input_ids"]), default=0)
+    if longest > row_tokens:
+        raise ValueError(f"a sequence of {longest} tokens does not fit into rows of {row_tokens}")
     options = {"cache_file_name": str(file), "load_from_cache_file": False}
-    pack_dataset(dataset, row_tokens, "bfd_split" if split_long else "bfd", options)
+    return _written_once(lambda: pack_dataset(dataset, row_tokens, "bfd", options), file)
+
+
+def _written_once(write: Callable[[], object], file: Path) -> Dataset:
+    from accelerate import PartialState
+    from datasets import Dataset, disable_progress_bars
+
+    disable_progress_bars()
+    state = PartialState()
+    with state.local_main_process_first():
+        if state.is_local_main_process:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write()
     return Dataset.from_file(str(file))
 
 
