@@ -1,0 +1,220 @@
+"""Rows of text from where a person keeps them: files, folders, globs or the hub, always as a stream.
+
+What each kind of file is read as stands in formats.py. A folder is all such files below it in sorted order; when some of them
+carry the split's name (train.jsonl, data/train-00000-of-00002.parquet, train/a.jsonl), only those. What is no local path is a
+hub id ("owner/name" or "owner/name:config"), read through `datasets` in streaming mode.
+"""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from base_model.formats import SUFFIXES, BadRows, RawRow, kind_of, read_file
+
+COUNTED_ROWS = 100_000  # how far to look for more bad rows after the first
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where rows come from. `${NAME}` in path is taken from the environment."""
+
+    path: str  # file, folder, glob or hub id
+    split: str = "train"  # of a hub data set, or of a folder whose files carry split names
+    columns: dict[str, str] | None = None  # our name -> theirs
+    separator: str | None = None  # .txt only
+    on_bad_rows: str = "error"  # "error" or "skip" (counted)
+
+    def __post_init__(self) -> None:
+        if self.on_bad_rows not in ("error", "skip"):
+            raise ValueError(f"on_bad_rows is {self.on_bad_rows!r}; use 'error' or 'skip'")
+        if self.separator == "":
+            raise ValueError("separator is empty; leave it out for one document a file, or name a string")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row and where it stands ("folder/file.jsonl:12")."""
+
+    location: str
+    fields: dict[str, Any]
+
+
+@dataclass
+class Counts:
+    """What reading met; `examples` holds the first few complaints."""
+
+    read: int = 0
+    skipped: int = 0
+    examples: list[str] = field(default_factory=list)
+
+
+def read_texts(source: Source, counts: Counts | None = None) -> Iterator[str]:
+    """The `text` of each row."""
+    return (row.fields["text"] for row in read_rows(source, counts=counts))
+
+
+def read_rows(
+    source: Source,
+    required: Sequence[str] = ("text",),
+    *,
+    check: Callable[[dict[str, Any]], None] | None = None,
+    counts: Counts | None = None,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Iterator[Row]:
+    """Rows of a source, in a fixed order, one at a time.
+
+    required: fields (our names) that each row must have and that may not be null; `text` must be a string.
+    check: raises ValueError for fields that cannot be used; the message becomes part of the row's complaint.
+    rank, world_size: this reader's share: whole files when there are at least world_size of them, else every world_size-th row.
+
+    Raises FileNotFoundError when there is nothing at the path; BadRows at the first bad row, or with on_bad_rows="skip" when
+    not a single row is good."""
+    counts = Counts() if counts is None else counts
+    rows = _raw_rows(source, rank, world_size)
+    find_complaint = partial(_find_complaint, required=required, columns=source.columns, check=check)
+    first_complaint = None
+    for location, values, complaint in rows:
+        fields = _rename(values, source.columns)
+        complaint = complaint or find_complaint(fields)
+        if complaint is None:
+            counts.read += 1
+            yield Row(location, fields)
+            continue
+        complaint = f"{location}: {complaint}"
+        if source.on_bad_rows == "error":
+            more = _count_more(rows, lambda values: find_complaint(_rename(values, source.columns)))
+            raise BadRows(f"{complaint}; {more} (on_bad_rows: skip leaves them out)")
+        first_complaint = first_complaint or complaint
+        counts.skipped += 1
+        if len(counts.examples) < 5:
+            counts.examples.append(complaint)
+    if first_complaint is not None and counts.read == 0:
+        raise BadRows(f"none of the {counts.skipped} rows can be used; the first: {first_complaint}")
+
+
+def list_files(source: Source) -> list[Path]:
+    """The local files of a source in reading order; empty when it is a hub id.
+
+    Raises FileNotFoundError when a local path has none, ValueError for an unset variable or a file of a kind that is not read."""
+    text = expand(source.path)
+    path = Path(text)
+    if path.is_dir():
+        found = [p for p in sorted(path.rglob("*")) if kind_of(p) and not p.name.startswith(".") and p.is_file()]
+        of_split = [p for p in found if _names_split(p.relative_to(path), source.split)]
+        if found and not of_split and source.split != "train":
+            raise FileNotFoundError(f"no file below {path} carries the split name {source.split!r}: {_names(found)}")
+        if not found:
+            raise FileNotFoundError(f"the folder {path} has no {', '.join(SUFFIXES)} file (or one of them with .gz)")
+        return of_split or found
+    if path.is_file():
+        if not kind_of(path):
+            raise ValueError(
+                f"cannot tell how to read {path}; its name should end in {', '.join(SUFFIXES)} (or one of them and .gz)"
+            )
+        return [path]
+    if glob.has_magic(text):
+        found = [Path(p) for p in sorted(glob.glob(text, recursive=True)) if kind_of(Path(p))]
+        if not found:
+            raise FileNotFoundError(f"nothing matches {text}")
+        return found
+    if kind_of(path) or not re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?", text):
+        raise FileNotFoundError(f"no file or folder at {text}")
+    return []
+
+
+def expand(path: str) -> str:
+    """`path` with ${NAME} and ~ filled in; raises ValueError naming a variable that is not set."""
+    expanded = os.path.expanduser(os.path.expandvars(path))
+    if unset := re.search(r"\$\{(\w+)\}", expanded):
+        raise ValueError(f"{path} uses ${{{unset[1]}}}, which is not set; export {unset[1]}=...")
+    return expanded
+
+
+# ---- checks
+
+
+def _rename(values: dict[str, Any], columns: dict[str, str] | None) -> dict[str, Any]:
+    if not columns:
+        return values
+    theirs = set(columns.values())
+    renamed = {ours: values[name] for ours, name in columns.items() if name in values}
+    return {name: value for name, value in values.items() if name not in theirs} | renamed
+
+
+def _find_complaint(
+    fields: dict[str, Any],
+    required: Sequence[str],
+    columns: dict[str, str] | None,
+    check: Callable[[dict[str, Any]], None] | None,
+) -> str | None:
+    for name in required:
+        if fields.get(name) is None:
+            state = "null" if name in fields else "missing"
+            theirs = f" (their column {columns[name]!r})" if columns and name in columns else ""
+            there = ", ".join(map(str, fields)) or "nothing"
+            return f"field {name!r}{theirs} is {state}; the row has {there}; map another name to it with columns"
+    if "text" in required and not isinstance(fields["text"], str):
+        return f"field 'text' is {type(fields['text']).__name__}, not a string"
+    if check is not None:
+        try:
+            check(fields)
+        except ValueError as error:
+            return str(error)
+    return None
+
+
+def _count_more(rows: Iterator[RawRow], find_complaint: Callable[[dict[str, Any]], str | None]) -> str:
+    looked = more = 0
+    try:
+        for _, values, complaint in itertools.islice(rows, COUNTED_ROWS):
+            looked += 1
+            more += (complaint or find_complaint(values)) is not None
+    except ValueError:  # what follows cannot be read at all
+        more += 1
+    within = f" in the next {COUNTED_ROWS:,}" if looked == COUNTED_ROWS else ""
+    return f"{more} more bad row{'' if more == 1 else 's'}{within}"
+
+
+# ---- reading
+
+
+def _names_split(path: Path, split: str) -> bool:
+    return any(split in re.split(r"[^A-Za-z0-9]+", part) for part in path.parts)
+
+
+def _names(paths: Sequence[Path]) -> str:
+    return ", ".join(p.name for p in paths[:5]) + (", ..." if len(paths) > 5 else "")
+
+
+def _raw_rows(source: Source, rank: int, world_size: int) -> Iterator[RawRow]:
+    files = list_files(source)
+    if len(files) >= world_size:
+        return itertools.chain.from_iterable(read_file(path, source.separator) for path in files[rank::world_size])
+    if files:
+        rows = itertools.chain.from_iterable(read_file(path, source.separator) for path in files)
+    else:
+        rows = _read_hub(expand(source.path), source.split)
+    return itertools.islice(rows, rank, None, world_size)
+
+
+def _read_hub(name: str, split: str) -> Iterator[RawRow]:
+    import datasets
+
+    path, _, config = name.partition(":")
+    try:
+        rows = datasets.load_dataset(path, config or None, split=split, streaming=True)
+    except (OSError, ValueError) as error:
+        raise FileNotFoundError(
+            f"{name} is no local file or folder, and as a hub data set it cannot be opened: {error}"
+        ) from error
+    for number, row in enumerate(rows, start=1):
+        yield f"{name} {split} row {number}", row, None
