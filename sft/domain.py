@@ -30,7 +30,7 @@ def domain_data(
     replay_share: float = 0.0,
     seed: int = 1,
 ) -> tuple[Dataset, dict[str, RowCounts]]:
-    """Rows to train on, written below `folder`: the documents of `source`, and so many of `replay` that they are about `replay_share` of all.
+    """Rows to train on, written below `folder`: the documents of `source`, and of `replay` so many as make about `replay_share` of all.
 
     Also counts, under "domain" and "replay". Raises ValueError naming file and row for a row that cannot be used, for a share outside
     [0, 1), and for a share without replay data or the other way round."""

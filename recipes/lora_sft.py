@@ -1,0 +1,69 @@
+"""Instruction tuning: the model learns to answer, and to stop, with LoRA on what the assistant says.
+
+    python -m recipes.lora_sft --config recipes/configs/tiny/lora_sft.yaml
+    python -m recipes.lora_sft --config recipes/configs/tiny/lora_sft.yaml --no_use_peft --learning_rate 3e-4      (every weight)
+    python -m recipes.lora_sft --model runs/my/base --output_dir runs/my/alpaca --data alpaca.jsonl --on_long_rows drop \
+        --columns '{"prompt": "instruction", "context": "input", "completion": "output"}'
+
+Rows are `messages`, or `prompt` and `completion`; --use_dora, --use_rslora and --load_in_4bit (QLoRA: CUDA and bitsandbytes) are PEFT's.
+The run folder is the merged model, and `adapter/` the adapter alone; the run fails if the two are not one model.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from recipes.cli import command, parse
+from recipes.run import Run, RunConfig
+from recipes.tuning import DataConfig, context_tokens, load_tokenizer, tune
+from sft.lora import LoRAConfig
+from sft.training import TrainingConfig
+
+STOP_RATE_FLOOR = 0.9  # below it the model has not learnt to stop
+
+
+@dataclass(frozen=True)
+class InstructionConfig:
+    """The parent, and what is kept from training to measure on."""
+
+    model: str  # parent checkpoint
+    on_long_rows: str = "error"  # conversations longer than the context: error, drop, or truncate after a whole answer
+    heldout_rows: int = 64  # conversations kept from training: held-out loss and stop rate
+    stop_within_tokens: int = 128  # an answer that has not ended by then has not stopped
+
+
+CONFIG_TYPES = (RunConfig, InstructionConfig, DataConfig, TrainingConfig, LoRAConfig)
+
+
+def main(argv: list[str] | None = None) -> Path:
+    """Run the stage; returns its folder."""
+    run_config, config, data, training, lora = parse(*CONFIG_TYPES, argv=argv)
+    from base_model.chat import set_chat_template
+    from sft.instruct import instruction_data, stop_rate
+
+    run = Run.start("lora_sft", run_config, (config, data, training, lora), parents=[config.model], data=[data.data])
+    tokenizer = load_tokenizer(config.model)
+    if tokenizer.chat_template is None:
+        set_chat_template(tokenizer)
+    rows, heldout, counts = instruction_data(
+        data.source,
+        tokenizer,
+        run.checkpoints / "data",
+        context_tokens=context_tokens(config.model, training),
+        packing=training.packing,
+        on_long_rows=config.on_long_rows,
+        heldout_rows=config.heldout_rows,
+        seed=run_config.seed,
+    )
+    run.note("rows", asdict(counts))
+    model, facts = tune(run, config.model, tokenizer, rows, training, lora, heldout=heldout)
+    if run.is_main:
+        rate = stop_rate(model, tokenizer, heldout, max_new_tokens=config.stop_within_tokens, seed=run_config.seed)
+        run.note("stop_rate", rate)
+        run.check(
+            "answers stop", rate >= STOP_RATE_FLOOR, f"{rate:.0%} of {len(heldout)} sampled answers end by themselves"
+        )
+    return run.finish(model, tokenizer, **facts)
+
+
+if __name__ == "__main__":
+    command(main)

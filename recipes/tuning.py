@@ -1,0 +1,139 @@
+"""What the two fine-tuning recipes share: the parent's tokenizer, the training run, adapter and merged model checked against each other."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from base_model.documents import Source
+from recipes.record import read_manifest, tokenizer_hashes
+from recipes.run import Run
+from sft.lora import LoRAConfig
+from sft.training import TrainingConfig
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the rows are; see `base_model/documents.py` for what a path may be."""
+
+    data: str  # file, folder, glob or hub id
+    split: str = "train"
+    columns: dict | str | None = (
+        None  # our name -> theirs, e.g. '{"prompt": "instruction", "context": "input", "completion": "output"}'
+    )
+    separator: str | None = None  # between the documents of a .txt file
+    on_bad_rows: str = "error"  # or "skip", counted
+
+    def __post_init__(self) -> None:
+        if isinstance(self.columns, str):
+            try:
+                object.__setattr__(self, "columns", json.loads(self.columns))
+            except json.JSONDecodeError as error:
+                raise ValueError(
+                    f"columns must be a JSON object, our name to theirs, got {self.columns!r}: {error}"
+                ) from None
+        _ = self.source  # an impossible value fails here
+
+    @property
+    def source(self) -> Source:
+        """These settings as the library has them."""
+        return Source(self.data, self.split, self.columns, self.separator, self.on_bad_rows)
+
+
+def load_tokenizer(parent: str) -> PreTrainedTokenizerBase:
+    """The parent's tokenizer. Raises ValueError if it is not the one that the parent's record names, or has ids that its model lacks."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    manifest = read_manifest(parent)
+    if manifest and manifest["tokenizer_sha256"] != tokenizer_hashes(parent)["tokenizer_sha256"]:
+        raise ValueError(
+            f"{Path(parent, 'tokenizer.json')} is not the tokenizer that {parent} was trained with; put the parent's own back"
+        )
+    tokenizer = AutoTokenizer.from_pretrained(parent)
+    vocabulary = AutoConfig.from_pretrained(parent).vocab_size
+    if len(tokenizer) > vocabulary:
+        raise ValueError(
+            f"the tokenizer in {parent} has {len(tokenizer)} tokens, its model only {vocabulary}: it is not the model's own; put that back"
+        )
+    return tokenizer
+
+
+def context_tokens(parent: str, training: TrainingConfig) -> int:
+    """Tokens of a row: what is asked for, else the parent's context. Raises ValueError if the parent cannot see so far."""
+    from transformers import AutoConfig
+
+    longest = AutoConfig.from_pretrained(parent).max_position_embeddings
+    if (training.context_length or 0) > longest:
+        raise ValueError(f"context_length {training.context_length} is more than the {longest} positions of {parent}")
+    return training.context_length or longest
+
+
+def tune(
+    run: Run,
+    parent: str,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Dataset,
+    training: TrainingConfig,
+    lora: LoRAConfig,
+    *,
+    heldout: Dataset | None = None,
+) -> tuple[PreTrainedModel, dict[str, int]]:
+    """Train the parent on `rows`; returns the plain (merged) model and what `Run.finish` wants to know.
+
+    With LoRA the adapter is kept in `adapter/`, and the merged model, saved and read back, must be the adapted one, else ValueError."""
+    from sft.lora import attach, load_parent
+    from sft.training import make_trainer
+
+    model = load_parent(parent, lora)
+    if lora.use_peft:
+        model = attach(model, lora)
+    trained, total = (sum(p.numel() for p in model.parameters() if p.requires_grad or every) for every in (False, True))
+    trainer = make_trainer(
+        model,
+        tokenizer,
+        rows,
+        training,
+        output_dir=run.checkpoints,
+        seed=run.config.seed,
+        heldout=heldout,
+        callbacks=run.callbacks,
+    )
+    began_s = time.monotonic()
+    trainer.train(resume_from_checkpoint=run.resume_from)
+    run.note("training_s", round(time.monotonic() - began_s, 2))
+    run.note("parameters", {"trained": trained, "total": total})
+    if heldout is not None:
+        run.note("heldout_loss_nats", trainer.evaluate()["eval_loss"])
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    facts = {
+        "steps": trainer.state.global_step,
+        "tokens": trainer.state.num_input_tokens_seen,
+        "trained_parameters": trained,
+    }
+    return (_merged(run, parent, model, tokenizer, rows) if lora.use_peft and run.is_main else model), facts
+
+
+def _merged(run: Run, parent: str, model, tokenizer: PreTrainedTokenizerBase, rows: Dataset) -> PreTrainedModel:
+    from recipes.run import save_checkpoint
+    from sft.lora import merge, save_adapter, verify_merge
+
+    adapter = save_adapter(model, run.dir / "adapter", parent=parent)
+    merged = merge(model)
+    save_checkpoint(merged, tokenizer, run.dir)
+    prompts = [row["input_ids"][:32] for row in rows.select(range(min(4, len(rows))))]
+    check = verify_merge(parent, adapter, run.dir, prompts)
+    run.note("merge", asdict(check))
+    run.check(
+        "merged model is the adapted one",
+        True,
+        f"largest logit difference {check.largest_difference:.2g} (allowed {check.tolerance:g}), "
+        f"{check.greedy_tokens_compared} greedy tokens equal",
+    )
+    return merged
