@@ -111,8 +111,6 @@ def trainer_arguments(config: TrainingConfig, *, output_dir: Path | str, seed: i
     import torch
     from trl import SFTConfig
 
-    from base_model.precision import bf16_is_fast
-
     settings: dict[str, Any] = {
         name: getattr(config, name)
         for name in (
@@ -132,7 +130,7 @@ def trainer_arguments(config: TrainingConfig, *, output_dir: Path | str, seed: i
     settings |= {
         "output_dir": str(output_dir),
         "seed": seed,
-        "bf16": bf16_is_fast() if config.bf16 is None else config.bf16,
+        "bf16": _bf16_is_fast() if config.bf16 is None else config.bf16,
         "use_cpu": not (torch.cuda.is_available() or torch.backends.mps.is_available()),
         "per_device_eval_batch_size": config.per_device_train_batch_size,
         "save_strategy": "steps" if config.save_steps > 0 else "no",
@@ -153,3 +151,9 @@ def trainer_arguments(config: TrainingConfig, *, output_dir: Path | str, seed: i
         if name in ("max_length", "packing", "padding_free", "output_dir", "seed"):
             raise ValueError(f"trainer: '{name}' is set by its own option, not through trainer")
     return SFTConfig(**settings | (config.trainer or {}))
+
+
+def _bf16_is_fast() -> bool:
+    from base_model.precision import bf16_is_fast
+
+    return bf16_is_fast()
