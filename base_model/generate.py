@@ -1,0 +1,184 @@
+"""Batched sampling from a `GPT`, a transformers GPT-2 or Llama, or a LoRA model over one: `generate`.
+
+Prompts are padded on the left and share one key/value cache of fixed size; a row that ends leaves the batch, and the others
+go on without it. Each row has uniform numbers of its own, so its draws depend on the seed, its place in `prompts` and
+`max_new_tokens`, and not on its neighbours or on `batch_size` (logits differ in the last bits with the batch's size, which
+can turn a draw or a tie in rare cases).
+
+Shapes: B prompts, T prompt tokens, R response tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from base_model.decoder import Decoder
+from base_model.gpt import GPT
+from base_model.hf import config_from_hf, shared_tensors, unwrap
+from base_model.sampling import SamplingConfig, penalise_repetition, sample
+
+__all__ = ["Generation", "SamplingConfig", "generate", "supports"]
+
+
+@dataclass
+class Generation:
+    """The responses, R being the longest one's length."""
+
+    tokens_BR: Tensor  # long, pad_id after the end
+    is_response_BR: Tensor  # bool; the stop token counts as response
+    stopped_B: Tensor  # bool: ended by a stop token, not by max_new_tokens
+    logprobs_BR: Tensor | None  # float32 nats, 0 after the end; of softmax(logits / temperature), before any filter
+
+    def responses(self) -> list[list[int]]:
+        """Each row's tokens, the stop token included, without padding."""
+        lengths = self.is_response_BR.sum(dim=1).tolist()
+        return [row[:length] for row, length in zip(self.tokens_BR.tolist(), lengths, strict=True)]
+
+
+def supports(model: nn.Module) -> bool:
+    """Whether `generate` can run this model: its architecture and settings, and its adapters, are ones it knows."""
+    try:
+        shared_tensors(model)
+    except (ValueError, AttributeError):
+        return False
+    return True
+
+
+def generate(
+    model: nn.Module,
+    prompts: Sequence[Sequence[int]],
+    sampling: SamplingConfig,
+    *,
+    pad_id: int,
+    seed: int | None = None,
+    generator: torch.Generator | None = None,
+    want_logprobs: bool = False,
+    batch_size: int | None = None,
+    dtype: torch.dtype | None = None,
+) -> Generation:
+    """Continue each prompt (token ids) until a stop token or max_new_tokens.
+
+    seed or generator (a CPU one) fixes the draws; with neither they come from torch's global generator. batch_size: rows at
+    a time, prompts of like length together (None: all at once). dtype: compute in it, on a converted copy of the weights
+    (None: the model's own). Dropout is off, whatever mode the model is in, and no gradient flows.
+    Raises ValueError for an empty prompt, and where prompt and answer would not fit the model's context.
+    """
+    if seed is not None and generator is not None:
+        raise ValueError("both seed and generator were given; give one of them")
+    lengths = [len(prompt) for prompt in prompts]
+    _check_lengths(lengths, sampling.max_new_tokens, _context_length(model))
+    if seed is not None:
+        generator = torch.Generator().manual_seed(seed)
+    n_prompts, n_new = len(prompts), sampling.max_new_tokens
+    uniform_BR = None if sampling.greedy else 1.0 - torch.rand(n_prompts, n_new, generator=generator)  # in (0, 1]
+    batch_size = min(batch_size or n_prompts, n_prompts)
+    order = sorted(range(n_prompts), key=lengths.__getitem__) if batch_size < n_prompts else list(range(n_prompts))
+
+    device = next(model.parameters()).device
+    tokens_BR = torch.full((n_prompts, n_new), pad_id, device=device)
+    logprobs_BR = torch.zeros(n_prompts, n_new, device=device)
+    n_longest = 0
+    for start in range(0, n_prompts, batch_size):
+        rows = order[start : start + batch_size]
+        with torch.inference_mode(), torch.autocast(device.type, enabled=False):
+            decoder = Decoder(model, len(rows), max(lengths[row] for row in rows) + n_new, dtype)
+            uniform_RB = None if uniform_BR is None else uniform_BR[rows].T.contiguous().to(device)
+            tokens_RB, logprobs_RB = _continue(
+                decoder, [prompts[row] for row in rows], sampling, uniform_RB, pad_id, want_logprobs
+            )
+        n_longest = max(n_longest, len(tokens_RB))
+        tokens_BR[rows, : len(tokens_RB)] = tokens_RB.T
+        if want_logprobs:
+            logprobs_BR[rows, : len(tokens_RB)] = logprobs_RB.T
+
+    tokens_BR, logprobs_BR = tokens_BR[:, :n_longest], logprobs_BR[:, :n_longest]
+    is_stop_BR = torch.isin(tokens_BR, torch.tensor(sampling.stop_token_ids, dtype=torch.long, device=device))
+    is_response_BR = is_stop_BR.cumsum(dim=1) - is_stop_BR.long() == 0  # no stop token before this one
+    return Generation(
+        tokens_BR=tokens_BR.masked_fill(~is_response_BR, pad_id),
+        is_response_BR=is_response_BR,
+        stopped_B=is_stop_BR.any(dim=1),
+        logprobs_BR=logprobs_BR.masked_fill(~is_response_BR, 0.0) if want_logprobs else None,
+    )
+
+
+def _context_length(model: nn.Module) -> int:
+    model = unwrap(model)
+    return (model.config if isinstance(model, GPT) else config_from_hf(model.config)).context_length
+
+
+def _check_lengths(lengths: list[int], n_new: int, context_length: int) -> None:
+    if not lengths:
+        raise ValueError("no prompts were given")
+    if 0 in lengths:
+        raise ValueError(f"prompt {lengths.index(0)} is empty; start it with the bos token")
+    if max(lengths) + n_new > context_length:
+        raise ValueError(
+            f"a prompt of {max(lengths)} tokens and max_new_tokens {n_new} do not fit the model's context of "
+            f"{context_length}; shorten one of them"
+        )
+
+
+def _continue(
+    decoder: Decoder,
+    prompts: list[Sequence[int]],
+    sampling: SamplingConfig,
+    uniform_RB: Tensor | None,
+    pad_id: int,
+    want_logprobs: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """Tokens (and log-probabilities) a step a line, up to the step at which the last row ended; what a row has after its
+    stop token means nothing."""
+    n_rows, device, stops = len(prompts), decoder.device, set(sampling.stop_token_ids)
+    history_BS, n_pad_B = _left_padded(prompts, sampling, pad_id, device)
+    n_prompt = history_BS.shape[1] - sampling.max_new_tokens
+    logits_BV = decoder.prefill(history_BS[:, :n_prompt], n_pad_B)
+    tokens_RB = torch.full((sampling.max_new_tokens, n_rows), pad_id, device=device)
+    logprobs_RB = torch.zeros(tokens_RB.shape, device=device) if want_logprobs else None
+    row_B = torch.arange(n_rows, device=device)  # the prompt that each row of the shrinking batch belongs to
+    for step in range(sampling.max_new_tokens):
+        scores_BV = logits_BV = logits_BV.float()
+        if sampling.repetition_penalty != 1.0:
+            scores_BV = penalise_repetition(logits_BV, history_BS[:, : n_prompt + step], sampling.repetition_penalty)
+        if sampling.greedy:
+            token_B = scores_BV.argmax(dim=-1)
+        else:
+            token_B = sample(scores_BV, uniform_RB[step, row_B], sampling)
+        tokens_RB[step, row_B] = token_B
+        if want_logprobs:
+            logprobs_RB[step, row_B] = _logprobs(logits_BV, token_B, sampling)
+        ended = [] if stops.isdisjoint(tokens := token_B.tolist()) else [i for i, t in enumerate(tokens) if t in stops]
+        n_live = len(tokens) - len(ended)
+        if n_live == 0 or step + 1 == sampling.max_new_tokens:
+            break
+        history_BS[:, n_prompt + step] = token_B
+        if ended:  # the last rows move into the places that fell empty
+            target = torch.tensor([i for i in ended if i < n_live], dtype=torch.long, device=device)
+            source = torch.tensor(sorted(set(range(n_live, len(tokens))) - set(ended)), dtype=torch.long, device=device)
+            decoder.keep(n_live, source, target)
+            for each in (row_B, token_B, history_BS):
+                each[target] = each[source]
+            row_B, token_B, history_BS = row_B[:n_live], token_B[:n_live], history_BS[:n_live]
+        logits_BV = decoder.step(token_B)
+    return tokens_RB[: step + 1], logprobs_RB[: step + 1] if want_logprobs else None
+
+
+def _left_padded(prompts, sampling, pad_id, device) -> tuple[Tensor, Tensor | None]:
+    """(B, T + R) prompts at the right end of the first T places, room for the answers behind them; and each row's padding, (B,)
+    or None where there is none. Padding repeats the row's first token, so that it adds nothing to the row's vocabulary."""
+    longest = max(map(len, prompts))
+    n_pad = [longest - len(prompt) for prompt in prompts]
+    rows = [[prompt[0]] * n + list(prompt) for prompt, n in zip(prompts, n_pad, strict=True)]
+    history = F.pad(torch.tensor(rows, dtype=torch.long), (0, sampling.max_new_tokens), value=pad_id)
+    return history.to(device), torch.tensor(n_pad, device=device) if any(n_pad) else None
+
+
+def _logprobs(logits_BV: Tensor, token_B: Tensor, sampling: SamplingConfig) -> Tensor:
+    if not sampling.greedy and sampling.temperature != 1.0:
+        logits_BV = logits_BV / sampling.temperature
+    return logits_BV.gather(1, token_B[:, None])[:, 0] - logits_BV.logsumexp(dim=-1)
