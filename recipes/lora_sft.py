@@ -57,11 +57,12 @@ def main(argv: list[str] | None = None) -> Path:
     run.note("rows", asdict(counts))
     model, facts = tune(run, config.model, tokenizer, rows, training, lora, heldout=heldout)
     if run.is_main:
-        rate = stop_rate(model, tokenizer, heldout, max_new_tokens=config.stop_within_tokens, seed=run_config.seed)
-        run.note("stop_rate", rate)
-        run.check(
-            "answers stop", rate >= STOP_RATE_FLOOR, f"{rate:.0%} of {len(heldout)} sampled answers end by themselves"
+        stops = stop_rate(model, tokenizer, heldout, max_new_tokens=config.stop_within_tokens, seed=run_config.seed)
+        run.note("stop_rate", stops.rate)
+        detail = (
+            f"{stops.stopped} of {stops.sampled} sampled answers end by themselves within {stops.within_tokens} tokens"
         )
+        run.check("answers stop", stops.rate >= STOP_RATE_FLOOR, detail)
     return run.finish(model, tokenizer, **facts)
 
 

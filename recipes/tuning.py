@@ -102,14 +102,14 @@ def tune(
         training,
         output_dir=run.checkpoints,
         seed=run.config.seed,
-        heldout=heldout,
+        heldout=heldout or None,
         callbacks=run.callbacks,
     )
     began_s = time.monotonic()
     trainer.train(resume_from_checkpoint=run.resume_from)
     run.note("training_s", round(time.monotonic() - began_s, 2))
     run.note("parameters", {"trained": trained, "total": total})
-    if heldout is not None:
+    if heldout:
         run.note("heldout_loss_nats", trainer.evaluate()["eval_loss"])
     model = trainer.accelerator.unwrap_model(trainer.model)
     facts = {

@@ -6,6 +6,7 @@ loss looks healthy and every answer runs on; so the share of answers that end by
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,20 @@ def instruction_data(
     return (pack(training, context_tokens, folder / "packed.arrow") if packing else training), heldout, counts
 
 
+@dataclass(frozen=True)
+class StopRate:
+    """How many of the sampled answers ended by themselves."""
+
+    stopped: int
+    sampled: int
+    within_tokens: int
+
+    @property
+    def rate(self) -> float:
+        """0 where nothing could be sampled: what was not measured has not been shown to stop."""
+        return self.stopped / self.sampled if self.sampled else 0.0
+
+
 def stop_rate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -53,14 +68,21 @@ def stop_rate(
     *,
     max_new_tokens: int = 128,
     seed: int = 1,
-) -> float:
-    """Share of answers, sampled at temperature 1 to the first turns of `heldout`, that end with <|eos|> within `max_new_tokens`."""
+) -> StopRate:
+    """Answers sampled at temperature 1, and those of them that end with <|eos|> within `max_new_tokens` (at most half the model's context).
+
+    The prompts are the first turns of `heldout` conversations, those that leave room for such an answer."""
     from base_model.generate import SamplingConfig, generate
 
+    context = model.config.max_position_embeddings
+    max_new_tokens = min(max_new_tokens, context // 2)
     prompts = [row["input_ids"][: first_answer(row["labels"])] for row in heldout]
+    prompts = [prompt for prompt in prompts if len(prompt) <= context - max_new_tokens]
+    if not prompts:
+        return StopRate(0, 0, max_new_tokens)
     sampling = SamplingConfig(max_new_tokens=max_new_tokens, stop_token_ids=(tokenizer.eos_token_id,))
     generation = generate(model, prompts, sampling, pad_id=tokenizer.pad_token_id, seed=seed, batch_size=64)
-    return generation.stopped_B.float().mean().item()
+    return StopRate(int(generation.stopped_B.sum()), len(prompts), max_new_tokens)
 
 
 def first_answer(labels: list[int]) -> int:

@@ -36,7 +36,9 @@ class TrainingConfig:
     max_grad_norm: float = 1.0
     context_length: int | None = None  # tokens of a row; None: the model's context
     packing: bool = True  # several sequences in a row, isolated from each other
-    bf16: bool | None = None  # None: where it is fast on this machine
+    precision: str = (
+        "auto"  # bf16, fp16 or fp32 in the forward pass (weights stay fp32); auto: what is fast on this machine
+    )
     gradient_checkpointing: bool = False  # less memory, about 20 % slower
     logging_steps: int = 10
     save_steps: int = 0  # checkpoint for --resume every so many steps; 0: never
@@ -80,6 +82,8 @@ def make_trainer(
     from transformers import PrinterCallback, ProgressCallback, TrainerCallback
     from trl import SFTTrainer
 
+    from base_model.precision import keep_freed_memory
+
     class TrueTokenCount(TrainerCallback):
         """TRL counts one row's positions where there are B; the state's own count is right, and survives a resume."""
 
@@ -87,6 +91,7 @@ def make_trainer(
             if logs and "num_tokens" in logs:
                 logs["num_tokens"] = state.num_input_tokens_seen
 
+    keep_freed_memory()
     flash = "flash" in (getattr(model.config, "_attn_implementation", None) or "")
     trainer = SFTTrainer(
         model=model,
@@ -108,9 +113,11 @@ def trainer_arguments(config: TrainingConfig, *, output_dir: Path | str, seed: i
     import dataclasses
     import difflib
 
-    import torch
     from trl import SFTConfig
 
+    from base_model.precision import find_device, find_precision
+
+    precision = find_precision(config.precision)
     settings: dict[str, Any] = {
         name: getattr(config, name)
         for name in (
@@ -130,8 +137,9 @@ def trainer_arguments(config: TrainingConfig, *, output_dir: Path | str, seed: i
     settings |= {
         "output_dir": str(output_dir),
         "seed": seed,
-        "bf16": _bf16_is_fast() if config.bf16 is None else config.bf16,
-        "use_cpu": not (torch.cuda.is_available() or torch.backends.mps.is_available()),
+        "bf16": precision == "bf16",
+        "fp16": precision == "fp16",
+        "use_cpu": find_device().type == "cpu",
         "per_device_eval_batch_size": config.per_device_train_batch_size,
         "save_strategy": "steps" if config.save_steps > 0 else "no",
         "save_steps": config.save_steps or 500,
@@ -151,9 +159,3 @@ def trainer_arguments(config: TrainingConfig, *, output_dir: Path | str, seed: i
         if name in ("max_length", "packing", "padding_free", "output_dir", "seed"):
             raise ValueError(f"trainer: '{name}' is set by its own option, not through trainer")
     return SFTConfig(**settings | (config.trainer or {}))
-
-
-def _bf16_is_fast() -> bool:
-    from base_model.precision import bf16_is_fast
-
-    return bf16_is_fast()
