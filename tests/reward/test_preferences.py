@@ -206,9 +206,8 @@ def test_a_source_without_a_usable_pair_says_why(tmp_path):
 def test_real_hh_transcripts_give_pairs_with_one_prompt(data_folder):
     counts = Counter()
     found = read_preferences(str(data_folder / "hh_rlhf" / "helpful-base.jsonl.gz"), counts=counts)
-    assert (
-        len(found) == counts[PAIRS] and sum((+counts - Counter({CONTRADICTED: 10**6})).values()) == 2354
-    )  # every row is accounted for
+    assert len(found) == counts[PAIRS]
+    assert sum(n for name, n in counts.items() if name != CONTRADICTED) == 2354  # every row is accounted for
     assert all(p["prompt"][-1]["role"] == "user" and "\n\nHuman:" not in p["chosen"] for p in found)
 
 

@@ -1,0 +1,295 @@
+"""Training a reward model on preference pairs with TRL's RewardTrainer.
+
+    loss = mean over pairs of  -log sigmoid(r_chosen - r_rejected - margin)  +  c * mean of (r_chosen + r_rejected)^2
+
+the Bradley-Terry likelihood (Ouyang et al. 2022, arXiv:2203.02155), with the margins of Touvron et al. 2023 (arXiv:2307.09288) where
+raters gave them, and the centring term of Eisenstein et al. 2023 (arXiv:2312.09244), which keeps scores near 0.
+
+Pairs reach the trainer as ids (`reward.model.encode_answers`, the same that scoring uses) in an order fixed beforehand: batches of
+about equal length, shuffled, all epochs one after another. So TRL neither tokenises, nor drops long pairs in silence, nor
+shuffles; and a run that is resumed, or split over processes, meets the same batches.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reward.preferences import Preference
+
+if TYPE_CHECKING:  # torch and trl take seconds; `--help` does without
+    from datasets import Dataset
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+    from trl import RewardTrainer
+
+    from sft.lora import LoRAConfig
+
+TOO_LONG = "longer than max_length"
+GROUPED_BATCHES = (
+    32  # pairs of so many batches are sorted by length together: enough to pad little, few enough to stay random
+)
+
+
+@dataclass(frozen=True)
+class PairTrainingConfig:
+    """Settings of an optimisation over pairs, by transformers' names. `trainer` reaches every other field of the trainer's config."""
+
+    learning_rate: float = 1e-4  # peak
+    per_device_train_batch_size: int = 32  # pairs of one process
+    gradient_accumulation_steps: int = 1
+    num_train_epochs: float = 1.0
+    warmup_steps: float = 0.05  # from 0 to the peak; below 1 a share of all steps
+    lr_scheduler_type: str = "linear"
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    max_length: int | None = (
+        None  # tokens of prompt + answer; longer pairs are left out and counted; None: the model's context
+    )
+    precision: str = (
+        "auto"  # bf16, fp16 or fp32 in the forward pass (weights stay fp32); auto: what is fast on this machine
+    )
+    gradient_checkpointing: bool = False  # less memory, about 20 % slower
+    logging_steps: int = 10
+    save_steps: int = 0  # checkpoint for --resume every so many steps; 0: never
+    trainer: dict | str | None = None  # any other field of the TRL trainer's config, e.g. '{"adam_beta2": 0.95}'
+
+    def __post_init__(self) -> None:
+        if isinstance(self.trainer, str):
+            object.__setattr__(self, "trainer", _json_object(self.trainer))
+        positive = (
+            "learning_rate",
+            "per_device_train_batch_size",
+            "gradient_accumulation_steps",
+            "num_train_epochs",
+            "logging_steps",
+        )
+        for name in positive:
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if self.max_length is not None and self.max_length < 2:
+            raise ValueError(f"max_length must be at least 2 tokens, got {self.max_length}")
+
+
+@dataclass(frozen=True)
+class RewardTrainingConfig(PairTrainingConfig):
+    """Settings of a reward model's training."""
+
+    center_rewards_coefficient: float = 0.01  # weight of the squared sum of a pair's two scores
+    margin_coefficient: float = (
+        0.0  # margin in the loss per unit of rating difference; 0: margins only sort the breakdown
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("center_rewards_coefficient", "margin_coefficient"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"trainer must be a JSON object of the trainer's fields, got {text!r}: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"trainer must be a JSON object of the trainer's fields, got {text!r}")
+    return value
+
+
+def length_grouped_order(lengths: Sequence[int], batch_size: int, epochs: float, seed: int) -> list[int]:
+    """Row numbers in training order, whole batches only: each epoch is a fresh shuffle whose batches hold rows of about equal length.
+
+    Rows that fill no batch are left out of that epoch (a partial batch has another gradient scale). A fractional epoch is cut at a batch.
+    Raises ValueError if there are fewer rows than one batch."""
+    batches_per_epoch = len(lengths) // batch_size
+    if batches_per_epoch == 0:
+        raise ValueError(
+            f"{len(lengths)} pairs do not fill one batch of {batch_size}; lower the batch size or bring more pairs"
+        )
+    order: list[int] = []
+    wanted_batches = max(1, round(epochs * batches_per_epoch))
+    for epoch in range(-(-wanted_batches // batches_per_epoch)):
+        shuffler = random.Random(f"{seed}/{epoch}")
+        rows = shuffler.sample(range(len(lengths)), batches_per_epoch * batch_size)
+        span = GROUPED_BATCHES * batch_size
+        rows = [
+            row for i in range(0, len(rows), span) for row in sorted(rows[i : i + span], key=lambda row: lengths[row])
+        ]
+        batches = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+        shuffler.shuffle(batches)
+        order.extend(row for batch in batches for row in batch)
+    return order[: wanted_batches * batch_size]
+
+
+def encode_pairs(
+    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Preference], max_length: int, counts: Counter[str]
+) -> list[dict[str, Any]]:
+    """{chosen_ids, rejected_ids, margin} of each pair that fits; those that do not are counted. margin is 0 where a pair has none."""
+    from reward.model import encode_answers
+
+    prompts = [pair["prompt"] for pair in pairs]
+    chosen, rejected = (
+        encode_answers(tokenizer, prompts, [pair[side] for pair in pairs]) for side in ("chosen", "rejected")
+    )
+    rows = [
+        {"chosen_ids": good, "rejected_ids": bad, "margin": pair.get("margin", 0.0)}
+        for good, bad, pair in zip(chosen, rejected, pairs, strict=True)
+        if max(len(good), len(bad)) <= max_length
+    ]
+    counts[TOO_LONG] += len(pairs) - len(rows)
+    return rows
+
+
+def load_for_reward(folder: Path | str, seed: int) -> PreTrainedModel:
+    """A causal (or reward) checkpoint as a one-label classification model in float32; a new head is drawn from `seed`."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+    from transformers.utils import logging
+
+    torch.manual_seed(seed)
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # that the head is new and the language-model head unused is the purpose here
+    try:
+        return AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1, dtype=torch.float32)
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def trainer_arguments(
+    config_class: type, config: PairTrainingConfig, *, output_dir: Path | str, seed: int, **settings: Any
+) -> Any:
+    """TRL's `config_class` for these settings on this machine: bf16 where it is fast, nothing that reaches out of it.
+
+    Raises ValueError for a name in `config.trainer` that the class does not have, or that has an option of its own."""
+    from base_model.precision import find_device, find_precision
+
+    precision = find_precision(config.precision)
+    known = {field.name for field in dataclasses.fields(config_class) if field.init}
+    own = {field.name for field in dataclasses.fields(PairTrainingConfig)}
+    fixed = {
+        "output_dir": str(output_dir),
+        "seed": seed,
+        "num_train_epochs": 1,  # the order holds all epochs
+        "train_sampling_strategy": "sequential",
+        "dataloader_drop_last": True,
+        "max_length": None,  # long pairs are already left out
+        "bf16": precision == "bf16",
+        "fp16": precision == "fp16",
+        "use_cpu": find_device().type == "cpu",
+        "save_strategy": "steps" if config.save_steps > 0 else "no",
+        "save_steps": config.save_steps or 500,
+        "report_to": "none",
+        "push_to_hub": False,
+        **settings,
+    }
+    more = config.trainer or {}
+    for name in more:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise ValueError(
+                f"trainer: {config_class.__name__} has no field '{name}'"
+                + (f"; did you mean '{near[0]}'?" if near else "")
+            )
+        if name in fixed or name in own:
+            raise ValueError(f"trainer: '{name}' is set by its own option, not through trainer")
+    return config_class(**{name: getattr(config, name) for name in own & known - {"trainer"}} | fixed | more)
+
+
+def order_rows(
+    rows: Sequence[dict[str, Any]], lengths: Sequence[int], config: PairTrainingConfig, seed: int
+) -> Dataset:
+    """The rows as a data set in training order: see `length_grouped_order`; a batch is that of all processes and accumulation steps."""
+    from accelerate import PartialState
+    from datasets import Dataset
+
+    batch_size = config.per_device_train_batch_size * config.gradient_accumulation_steps * PartialState().num_processes
+    order = length_grouped_order(lengths, batch_size, config.num_train_epochs, seed)
+    return Dataset.from_list(list(rows)).select(order)
+
+
+def make_trainer(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[Preference],
+    config: RewardTrainingConfig,
+    *,
+    output_dir: Path | str,
+    seed: int,
+    lora: LoRAConfig | None = None,
+    counts: Counter[str] | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> RewardTrainer:
+    """A RewardTrainer ready to `.train()`. With `lora` (and its use_peft) adapters and the head are trained, else every weight.
+
+    Raises ValueError if pad is eos, or if too few pairs fit into max_length; the pairs that do not fit are counted in `counts`."""
+    from transformers import PrinterCallback, ProgressCallback
+    from trl import RewardConfig, RewardTrainer
+
+    from base_model.precision import keep_freed_memory
+    from reward.model import check_tokenizer
+    from sft.lora import peft_config
+
+    keep_freed_memory()
+    check_tokenizer(tokenizer)
+    model.config.pad_token_id = tokenizer.pad_token_id
+    rows = encode_pairs(
+        tokenizer,
+        pairs,
+        config.max_length or model.config.max_position_embeddings,
+        Counter() if counts is None else counts,
+    )
+    lengths = [max(len(row["chosen_ids"]), len(row["rejected_ids"])) for row in rows]
+    for row in rows:
+        margin = config.margin_coefficient * row.pop("margin")
+        if config.margin_coefficient:
+            row["margin"] = margin
+    adapter = None
+    if lora is not None and lora.use_peft:
+        adapter = peft_config(lora)
+        adapter.task_type, adapter.modules_to_save = (
+            "SEQ_CLS",
+            ["score"],
+        )  # the new head has no pretrained part to adapt
+    trainer = RewardTrainer(
+        model=model,
+        args=trainer_arguments(
+            RewardConfig,
+            config,
+            output_dir=output_dir,
+            seed=seed,
+            center_rewards_coefficient=config.center_rewards_coefficient,
+        ),
+        train_dataset=order_rows(rows, lengths, config, seed),
+        processing_class=tokenizer,
+        peft_config=adapter,
+        callbacks=list(callbacks),
+    )
+    if callbacks:  # they say what there is to say
+        trainer.remove_callback(PrinterCallback)
+        trainer.remove_callback(ProgressCallback)
+    return trainer
+
+
+def merged(model: Any, rows: Sequence[Sequence[int]], pad_id: int, *, tolerance: float = 1e-4) -> PreTrainedModel:
+    """The plain model of a trained adapter (a model without one is returned as it is), in float32.
+
+    Raises ValueError, naming the largest difference, if the scores of `rows` differ from the adapted model's by more than `tolerance`."""
+    from reward.model import score_rows
+
+    if not hasattr(model, "merge_and_unload"):
+        return model
+    before = score_rows(model, rows, pad_id)
+    plain = model.merge_and_unload(safe_merge=True)
+    largest = (score_rows(plain, rows, pad_id) - before).abs().max().item()
+    if not largest <= tolerance:  # also true for NaN
+        raise ValueError(
+            f"the merged reward model is not the adapted one: scores differ by {largest:.3g}, more than {tolerance:g}"
+        )
+    return plain

@@ -1,0 +1,265 @@
+import json
+import math
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+import torch
+
+from reward.model import RewardModel, encode_answers, score_rows
+from reward.train import (
+    TOO_LONG,
+    RewardTrainingConfig,
+    encode_pairs,
+    length_grouped_order,
+    load_for_reward,
+    make_trainer,
+    merged,
+    trainer_arguments,
+)
+from sft.lora import LoRAConfig
+
+POLITE, RUDE = "yes, of course. thank you", "no. go"
+
+
+def made_pairs(count=48):
+    """Polite answers beat rude ones; every third pair is rated."""
+    pairs = []
+    for i in range(count):
+        prompt = [{"role": "user", "content": f"please write {'a short note ' * (i % 5)}{i}"}]
+        pairs.append({"prompt": prompt, "chosen": f"{POLITE} {i}", "rejected": f"{RUDE} {i % 7}"})
+        if i % 3 == 0:
+            pairs[-1]["margin"] = i / 10
+    return pairs
+
+
+def settings(**changes):
+    return RewardTrainingConfig(
+        **{"per_device_train_batch_size": 4, "learning_rate": 3e-3, "precision": "fp32", "logging_steps": 1} | changes
+    )
+
+
+@pytest.fixture
+def start(chat_checkpoint, chat_tokenizer, tmp_path):
+    """start(config, lora=None, ...): a trainer on the made pairs, from the tiny chat checkpoint."""
+
+    def make(config=None, pairs=None, **options):
+        model = load_for_reward(chat_checkpoint, seed=3)
+        return make_trainer(
+            model,
+            chat_tokenizer,
+            pairs or made_pairs(),
+            config or settings(),
+            output_dir=tmp_path / "out",
+            seed=3,
+            **options,
+        )
+
+    return make
+
+
+def by_hand(scores_chosen, scores_rejected, margins, coefficient):
+    """Bradley-Terry in float64, written out: -log(1 / (1 + exp(-(r_c - r_r - m)))) + c (r_c + r_r)^2, averaged."""
+    losses = [
+        math.log1p(math.exp(-(good - bad - margin))) + coefficient * (good + bad) ** 2
+        for good, bad, margin in zip(scores_chosen, scores_rejected, margins, strict=True)
+    ]
+    return sum(losses) / len(losses)
+
+
+@pytest.mark.parametrize("margin_coefficient", [0.0, 0.5])
+def test_the_loss_is_bradley_terry_with_margin_and_centring(start, margin_coefficient):
+    pairs = made_pairs(4)
+    trainer = start(settings(margin_coefficient=margin_coefficient, center_rewards_coefficient=0.3), pairs=pairs)
+    torch.nn.init.normal_(trainer.model.score.weight, std=0.5)  # scores of order 1, so that every term matters
+    batch = next(iter(trainer.get_train_dataloader()))
+    loss = trainer.compute_loss(trainer.model, dict(batch)).item()
+    reward = RewardModel(trainer.model, trainer.processing_class)
+    sides = [
+        reward.raw_scores([p["prompt"] for p in pairs], [p[side] for p in pairs]).tolist()
+        for side in ("chosen", "rejected")
+    ]
+    margins = [margin_coefficient * pair.get("margin", 0.0) for pair in pairs]
+    assert max(margins) == pytest.approx(0.3 * margin_coefficient)
+    assert loss == pytest.approx(by_hand(*sides, margins, 0.3), abs=1e-5)  # float32 against float64
+
+
+def test_ids_are_those_trl_makes_of_the_same_messages(start, chat_tokenizer, tmp_path):
+    from datasets import Dataset
+    from trl import RewardTrainer
+
+    from reward.preferences import to_trl
+
+    pairs = made_pairs(6)
+    ours = encode_pairs(chat_tokenizer, pairs, 128, Counter())
+    trainer = start(pairs=pairs)
+    rows = [{key: value for key, value in to_trl(pair).items() if key != "margin"} for pair in pairs]
+    theirs = RewardTrainer(
+        trainer.model, args=trainer.args, train_dataset=Dataset.from_list(rows), processing_class=chat_tokenizer
+    )
+    assert [row["chosen_ids"] for row in ours] == theirs.train_dataset["chosen_ids"][:]
+    assert [row["rejected_ids"] for row in ours] == theirs.train_dataset["rejected_ids"][:]
+
+
+def test_training_learns_to_tell_the_chosen_from_the_rejected(start):
+    trainer = start(settings(num_train_epochs=3))
+    trainer.train()
+    reward = RewardModel(trainer.model, trainer.processing_class)
+    new = [{"role": "user", "content": "tell the children a story"}]
+    polite, rude = reward.score([new, new], [f"{POLITE} 99", f"{RUDE} 99"])
+    assert polite > rude + 1
+
+
+def stop_after(step):
+    from transformers import TrainerCallback
+
+    class Stop(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            control.should_training_stop = control.should_training_stop or state.global_step == step
+
+    return Stop()
+
+
+def trained_weights(trainer):
+    return {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+
+
+@pytest.mark.parametrize("lora", [None, LoRAConfig(lora_r=4)], ids=["full", "lora"])
+def test_a_stopped_and_resumed_run_ends_with_the_same_bits(start, lora, tmp_path):
+    config = settings(num_train_epochs=2, save_steps=7)  # 24 steps; the stop is inside the second epoch
+    whole = start(config, lora=lora)
+    whole.train()
+    expected, log = trained_weights(whole), whole.state.log_history
+    stopped = start(config, lora=lora, callbacks=[stop_after(14)])
+    stopped.train()
+    assert stopped.state.global_step == 14
+    resumed = start(config, lora=lora)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-14"))
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in resumed.model.state_dict().items())
+    losses = [entry["loss"] for entry in log if "loss" in entry]
+    assert losses[14:] == [entry["loss"] for entry in resumed.state.log_history if "loss" in entry][14:]
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(chat_checkpoint):
+    heads = [load_for_reward(chat_checkpoint, seed).score.weight for seed in (3, 3, 4)]
+    assert torch.equal(heads[0], heads[1]) and not torch.equal(heads[0], heads[2])
+
+
+TWO_PROCESSES = """
+import sys, torch
+from transformers import AutoTokenizer
+from reward.train import load_for_reward, make_trainer
+from tests.reward.test_train import made_pairs, settings
+folder, out, rows = sys.argv[1:]
+config = settings(per_device_train_batch_size=int(rows), num_train_epochs=0.5)
+trainer = make_trainer(load_for_reward(folder, 3), AutoTokenizer.from_pretrained(folder), made_pairs(), config, output_dir=out, seed=3)
+trainer.train()
+if trainer.is_world_process_zero():
+    torch.save(trainer.accelerator.unwrap_model(trainer.model).state_dict(), out + "/weights.pt")
+"""
+
+
+def test_two_processes_train_the_model_that_one_does(chat_checkpoint, tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(TWO_PROCESSES)
+    weights = []
+    for processes, rows in ((1, 8), (2, 4)):
+        out = tmp_path / str(processes)
+        out.mkdir()
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+        environment = {"PYTHONPATH": ".", "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1"}
+        command = [*launcher, str(script), str(chat_checkpoint), str(out), str(rows)]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr[-2000:]
+        weights.append(torch.load(out / "weights.pt", weights_only=True))
+    one, two = weights
+    start = load_for_reward(chat_checkpoint, 3).state_dict()
+    assert max((one[name] - start[name]).abs().max() for name in one) > 1e-3  # something was learnt
+    # The mean over 8 pairs is a mean of two means: equal but for the order of float32 sums.
+    assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in one)
+
+
+def test_lora_trains_adapters_and_the_head_and_merges_into_the_same_scores(start, chat_checkpoint):
+    trainer = start(settings(num_train_epochs=2), lora=LoRAConfig(lora_r=4))
+    trainable = {name for name, weight in trainer.model.named_parameters() if weight.requires_grad}
+    assert all("lora_" in name or "score" in name for name in trainable) and any("score" in name for name in trainable)
+    trainer.train()
+    pairs = made_pairs(6)
+    rows = encode_answers(trainer.processing_class, [p["prompt"] for p in pairs], [p["chosen"] for p in pairs])
+    before = score_rows(trainer.model, rows, 0)
+    plain = merged(trainer.model, rows, 0)
+    assert type(plain).__name__ == "LlamaForSequenceClassification"
+    assert not any("lora" in name for name in plain.state_dict())
+    assert score_rows(plain, rows, 0).tolist() == pytest.approx(before.tolist(), abs=1e-4)  # sums in another order
+    untrained = load_for_reward(chat_checkpoint, seed=3).score.weight
+    assert not torch.equal(plain.score.weight, untrained)
+
+
+def test_a_merge_that_changes_scores_is_refused(start):
+    trainer = start(lora=LoRAConfig(lora_r=4))
+    with pytest.raises(ValueError, match=r"not the adapted one: scores differ by .*, more than -1"):
+        merged(trainer.model, [[1, 4, 2]], 0, tolerance=-1)
+
+
+def test_pairs_that_do_not_fit_are_counted_not_cut(chat_tokenizer):
+    pairs = made_pairs(2)
+    pairs[0]["rejected"] = "word " * 200
+    counts = Counter()
+    assert len(encode_pairs(chat_tokenizer, pairs, 100, counts)) == 1
+    assert counts[TOO_LONG] == 1
+
+
+def test_pad_equal_to_eos_is_refused_before_training(start, chat_tokenizer):
+    chat_tokenizer.pad_token = chat_tokenizer.eos_token
+    with pytest.raises(ValueError, match="pad = eos"):
+        start()
+
+
+def test_batches_hold_rows_of_about_equal_length_and_each_row_once_an_epoch():
+    lengths = [(37 * i) % 101 for i in range(330)]
+    order = length_grouped_order(lengths, 8, 2, seed=5)
+    epochs = order[:328], order[328:]
+    assert all(len(set(epoch)) == 328 for epoch in epochs) and epochs[0] != epochs[1]
+    batches = [order[i : i + 8] for i in range(0, len(order), 8)]
+    spread = [max(lengths[row] for row in batch) - min(lengths[row] for row in batch) for batch in batches]
+    assert sum(spread) / len(spread) < 10  # of 100; a random batch of 8 spreads over about 79
+    starts = [lengths[batch[0]] for batch in batches]
+    assert sorted(starts[:20]) != starts[:20]  # short batches do not all come first
+
+
+def test_the_order_is_fixed_by_its_seed_and_ends_at_a_whole_batch():
+    lengths = list(range(50))
+    assert length_grouped_order(lengths, 8, 1, seed=1) == length_grouped_order(lengths, 8, 1, seed=1)
+    assert length_grouped_order(lengths, 8, 1, seed=1) != length_grouped_order(lengths, 8, 1, seed=2)
+    assert len(length_grouped_order(lengths, 8, 1.5, seed=1)) == 9 * 8  # 6 batches an epoch
+    with pytest.raises(ValueError, match="50 pairs do not fill one batch of 64"):
+        length_grouped_order(lengths, 64, 1, seed=1)
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"learning_rate": 0}, "learning_rate must be above 0, got 0"),
+        ({"max_length": 1}, "max_length must be at least 2 tokens, got 1"),
+        ({"margin_coefficient": -1}, "margin_coefficient must be >= 0, got -1"),
+        ({"trainer": "[1]"}, r"trainer must be a JSON object of the trainer's fields, got '\[1\]'"),
+        ({"trainer": "{"}, "trainer must be a JSON object"),
+    ],
+)
+def test_impossible_settings_are_refused(changes, said):
+    with pytest.raises(ValueError, match=said):
+        settings(**changes)
+
+
+def test_other_trainer_fields_pass_through_and_unknown_ones_are_named(tmp_path):
+    from trl import RewardConfig
+
+    arguments = trainer_arguments(
+        RewardConfig, settings(trainer=json.dumps({"adam_beta2": 0.95})), output_dir=tmp_path, seed=1
+    )
+    assert arguments.adam_beta2 == 0.95 and arguments.report_to in ([], "none")
+    with pytest.raises(ValueError, match="RewardConfig has no field 'adam_beta3'; did you mean 'adam_beta"):
+        trainer_arguments(RewardConfig, settings(trainer={"adam_beta3": 1}), output_dir=tmp_path, seed=1)
+    with pytest.raises(ValueError, match="'seed' is set by its own option"):
+        trainer_arguments(RewardConfig, settings(trainer={"seed": 1}), output_dir=tmp_path, seed=1)
