@@ -1,0 +1,429 @@
+"""lm-eval tasks at this project's speed: their prompts, filters and metrics, our scoring.
+
+`BatchedLM` is an lm-eval `LM` and works in `lm_eval.simple_evaluate` too. `measure` drives tasks itself, one level lower,
+because simple_evaluate reseeds every generator, takes the first N for a limit, and keeps ties and NaN from sight.
+
+Requests are those of lm-eval's HFLM, token for token. Likelihood tasks run without a chat template at every stage; generated
+ones use the checkpoint's template where it has one. A tie between choices scores 1/k for each of the k tied.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("DISABLE_MULTIPROC", "1")  # read by lm-eval where it would start processes
+
+import lm_eval.utils
+import numpy as np
+from lm_eval.api.model import TemplateLM
+from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
+from lm_eval.tasks import TaskManager
+from lm_eval.tasks._yaml_loader import load_yaml
+
+from base_model.documents import Source, expand, read_rows
+from base_model.tokenizer import encode_texts, knows_escape
+from eval.generation import Decoding, continue_ids
+from eval.likelihood import prefix_token, windows
+from eval.results import Metric, item_hash
+from eval.scorer import Scorer
+from eval.suite import Benchmark, sample_indices
+
+GENERATION_ROUND = 64  # tokens; outputs that met a stop string leave between rounds
+TIED_METRICS = {"acc": None, "acc_norm": "characters", "acc_bytes": "bytes"}
+AGGREGATES = {  # lm-eval's aggregation -> ours
+    "mean": "mean",
+    "perplexity": "perplexity",
+    "weighted_perplexity": "perplexity",
+    "bits_per_byte": "bits_per_unit",
+}
+
+
+class BatchedLM(TemplateLM):
+    """lm-eval's interface over a `Scorer` and `base_model.generate`. backend, rank and world size are those of one causal process."""
+
+    def __init__(self, scorer: Scorer, tokenizer) -> None:
+        super().__init__()
+        self.scorer, self.tokenizer = scorer, tokenizer
+        self._device = scorer.device
+
+    @property
+    def eot_token_id(self) -> int:
+        return self.tokenizer.eos_token_id
+
+    @property
+    def prefix_token_id(self) -> int:
+        return prefix_token(self.tokenizer)
+
+    @property
+    def tokenizer_name(self) -> str:
+        return self.tokenizer.name_or_path.replace("/", "__")
+
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs) -> list[int]:
+        return self._encode([string], add_special_tokens)[0]
+
+    def _encode(self, strings: Sequence[str], add_special_tokens: bool | None = None) -> list[list[int]]:
+        """Ids as HFLM's: the tokenizer's own special tokens (none for this project's), text that spells one stays text."""
+        if knows_escape(self.tokenizer):
+            return encode_texts(self.tokenizer, list(strings))
+        options = {} if add_special_tokens is None else {"add_special_tokens": add_special_tokens}
+        return self.tokenizer(list(strings), **options)["input_ids"] if strings else []
+
+    def loglikelihood(self, requests, disable_tqdm: bool = True) -> list[tuple[float, bool]]:
+        """(log-probability in nats, is greedy) of each (context, continuation); each distinct string is encoded once."""
+        pairs = [request.args for request in requests]
+        moved = []  # white space at a context's end belongs to the continuation, where the tokenizer puts it
+        for context, continuation in pairs:
+            stripped = context.rstrip() if context else ""
+            moved.append((stripped, context[len(stripped) :] + continuation))
+        strings = list(dict.fromkeys([c for c, _ in moved if c] + [c + t for c, t in moved if c]))
+        encoded = dict(zip(strings, self._encode(strings), strict=True))
+        bare = list(dict.fromkeys(t for c, t in moved if not c))
+        alone = dict(zip(bare, self._encode(bare, add_special_tokens=False), strict=True))
+        tokens = []
+        for (context, continuation), (given, _) in zip(moved, pairs, strict=True):
+            if context:
+                ids = encoded[context]
+                tokens.append((ids, encoded[context + continuation][len(ids) :]))
+            elif given:  # nothing but white space
+                tokens.append(self._encode_pair(given, continuation[len(given) :]))
+            else:
+                ids = alone[continuation]
+                starts = bool(ids) and ids[0] == self.prefix_token_id
+                tokens.append((ids[:1], ids[1:]) if starts else ([self.prefix_token_id], ids))
+        return self._loglikelihood_tokens([(pair, *ids) for pair, ids in zip(pairs, tokens, strict=True)])
+
+    def _loglikelihood_tokens(self, requests, **kwargs) -> list[tuple[float, bool]]:
+        scores = self.scorer.score([(context, continuation) for _, context, continuation in requests])
+        return [(score.logprob, score.is_greedy) for score in scores]
+
+    def loglikelihood_rolling(self, requests, disable_tqdm: bool = True) -> list[float]:
+        """Log-probability of each whole text, in windows (see `eval.likelihood`)."""
+        pieces, owners = [], []
+        for i, ids in enumerate(self._encode([request.args[0] for request in requests])):
+            for piece in windows(ids, self.prefix_token_id, self.scorer.max_length):
+                pieces.append(piece)
+                owners.append(i)
+        sums = [0.0] * len(requests)
+        for owner, score in zip(owners, self.scorer.score(pieces), strict=True):
+            sums[owner] += score.logprob
+        return sums
+
+    def generate_until(self, requests, disable_tqdm: bool = True) -> list[str]:
+        """Text after each context up to the first stop string or eos, in rounds, so that a short answer costs little."""
+        by_settings: dict[str, list[int]] = {}
+        for i, request in enumerate(requests):
+            by_settings.setdefault(json.dumps(request.args[1], sort_keys=True), []).append(i)
+        results = [""] * len(requests)
+        for settings, members in by_settings.items():
+            options = normalize_gen_kwargs(json.loads(settings), 256)
+            eos = self.tokenizer.decode([self.tokenizer.eos_token_id], skip_special_tokens=False)
+            until = handle_stop_sequences(options.get("until"), eos=eos)
+            contexts = [self._encode_prompt(requests[i].args[0]) for i in members]
+            for i, text in zip(members, self._generate(contexts, until, options), strict=True):
+                results[i] = text
+        return results
+
+    def _encode_prompt(self, context: str) -> list[int]:
+        """A rendered chat prompt holds control tokens; any other context is text."""
+        bos = self.tokenizer.bos_token
+        if self.tokenizer.chat_template is not None and bos and context.startswith(bos):
+            return self.tokenizer(context, add_special_tokens=False)["input_ids"]
+        return self._encode([context])[0] or [self.prefix_token_id]
+
+    def _generate(self, contexts: list[list[int]], until: list[str], options: dict[str, Any]) -> list[str]:
+        budget = options["max_gen_toks"]
+        room = self.scorer.max_length - budget
+        if room < 1:
+            raise ValueError(
+                f"the task asks for {budget} new tokens and the model reads {self.scorer.max_length}; "
+                "set max_gen_toks in the task's generation_kwargs"
+            )
+        is_sampled = bool(options.get("do_sample")) and options["temperature"] > 0
+        prompts = [ids[-room:] for ids in contexts]
+        made: list[list[int]] = [[] for _ in contexts]
+        waiting = list(range(len(contexts)))
+        length = budget if is_sampled else GENERATION_ROUND
+        for start in range(0, budget, length):
+            decoding = Decoding(
+                max_new_tokens=min(length, budget - start),
+                temperature=options["temperature"] if is_sampled else 0.0,
+                top_p=options.get("top_p", 1.0),
+            )
+            parts = continue_ids(self.scorer.model, self.tokenizer, [prompts[i] + made[i] for i in waiting], decoding)
+            still = []
+            for i, (ids, has_stopped) in zip(waiting, parts, strict=True):
+                made[i] += ids
+                if not has_stopped and not any(term and term in self._decode(made[i]) for term in until):
+                    still.append(i)
+            waiting = still
+            if not waiting:
+                break
+        return [postprocess_generated_text(self._decode(ids), until, None) for ids in made]
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return self.tokenizer.decode(ids, skip_special_tokens=True)
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        return self.tokenizer.apply_chat_template(
+            chat_history,
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=not add_generation_prompt,
+        )
+
+
+# ---- loading tasks
+
+
+def load_tasks(benchmarks: Sequence[Benchmark], include_path: Sequence[str] = ()) -> list[tuple[Benchmark, Any]]:
+    """(benchmark, lm-eval task) of every leaf; a group or tag gives several. Raises ValueError for a name that is nowhere."""
+    _quiet()
+    own = TaskManager(include_path=[expand(p) for p in include_path] or None, include_defaults=False)
+    stock: TaskManager | None = None
+    loaded = []
+    for benchmark in benchmarks:
+        entry = own.task_index.get(benchmark.task)
+        path = entry.yaml_path if entry else stock_yaml(benchmark.task)
+        if path is not None and "group" not in (config := load_yaml(path, resolve_func=True)):
+            config = _on_local_files(config, benchmark, path)
+            loaded.append((benchmark, _only(own.load([config]))))
+            continue
+        if benchmark.path:
+            raise ValueError(f"{benchmark.task} is no single task, so it can't be put on the file {benchmark.path}")
+        if entry is None and stock is None:
+            stock = TaskManager(include_path=[expand(p) for p in include_path] or None)
+        manager = own if entry else stock
+        if benchmark.task not in manager.all_tasks:
+            raise ValueError(f"no task, group or tag '{benchmark.task}' in include_path or in lm-eval {_version()}")
+        loaded += [(benchmark, task) for task in manager.load([benchmark.task])["tasks"].values()]
+    return loaded
+
+
+def stock_yaml(task: str) -> Path | None:
+    """lm-eval's own file of a task, found by a text search: building the index of all of them takes ten seconds."""
+    name = re.compile(rb"""^task:[ \t]*["']?""" + re.escape(task).encode() + rb"""["']?[ \t]*$""", re.MULTILINE)
+    root = Path(lm_eval.utils.__file__).parent / "tasks"
+    for folder, folders, files in os.walk(root):
+        folders.sort()
+        for file in sorted(files):
+            if file.endswith(".yaml") and name.search(Path(folder, file).read_bytes()):
+                return Path(folder, file)
+    return None
+
+
+def _on_local_files(config: dict[str, Any], benchmark: Benchmark, yaml_path: Path) -> dict[str, Any]:
+    """The task's whole config, its data read by this project where it lies in local files (`path`, or the YAML's data_files)."""
+    config = {key: value for key, value in config.items() if key not in ("tag", "group")}
+    splits = {key: config.get(key) for key in ("test_split", "validation_split", "training_split", "fewshot_split")}
+    if benchmark.path:
+        split = benchmark.split or next((name for name in splits.values() if name), "test")
+        files = {split: benchmark.path}
+    elif config.get("dataset_path") == "json" and (given := (config.get("dataset_kwargs") or {}).get("data_files")):
+        files = given if isinstance(given, dict) else {"train": given}
+        files = {split: _beside(path, yaml_path) for split, path in files.items()}
+    else:
+        return config
+    config |= {key: name if name in files else None for key, name in splits.items()}
+    if not any(name in files for key, name in splits.items() if key != "fewshot_split"):
+        raise ValueError(f"task {benchmark.task} evaluates none of the splits {sorted(files)} that its files give")
+    config |= {"dataset_path": "json", "dataset_name": None, "dataset_kwargs": None}
+    return config | {"custom_dataset": functools.partial(_read_splits, files)}
+
+
+def _beside(path: str, yaml_path: Path) -> str:
+    """A relative data file is looked for from here, then beside its task's YAML."""
+    expanded = expand(path)
+    beside = yaml_path.parent / expanded
+    return str(beside) if not Path(expanded).exists() and beside.exists() else expanded
+
+
+def _read_splits(files: dict[str, str], **unused) -> Any:
+    import datasets
+
+    return datasets.DatasetDict(
+        {
+            split: datasets.Dataset.from_list([row.fields for row in read_rows(Source(path), required=())])
+            for split, path in files.items()
+        }
+    )
+
+
+def _only(loaded: dict[str, Any]) -> Any:
+    (task,) = loaded["tasks"].values()
+    return task
+
+
+@functools.cache
+def _quiet() -> None:
+    """lm-eval logs much and compiles a prompt's template for every document; once is enough."""
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    lm_eval.utils.env.from_string = functools.lru_cache(maxsize=256)(lm_eval.utils.env.from_string)
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("lm_eval")
+
+
+# ---- running them
+
+
+def measure(
+    lm: BatchedLM, benchmark: Benchmark, task: Any, seed: int
+) -> tuple[list[dict], list[Metric], dict[str, Any]]:
+    """Items, metrics and notes of one task. Raises NonFiniteError where the model gives NaN."""
+    docs = task.eval_docs
+    shots = benchmark.num_fewshot if benchmark.num_fewshot is not None else task.config.num_fewshot or 0
+    task.set_config(key="num_fewshot", value=shots)
+    task.set_fewshot_seed(seed=seed)
+    has_template = task.OUTPUT_TYPE == "generate_until" and lm.tokenizer.chat_template is not None
+    by_doc = []
+    for i in sample_indices(len(docs), benchmark.limit, seed):
+        by_doc.append((docs[i], _requests(task, docs[i], i, shots, lm.apply_chat_template if has_template else None)))
+    requests = [request for _, made in by_doc for request in made]
+    repeated = [request for request in requests for _ in range(request.repeats or 1)]
+    for request, answer in zip(repeated, getattr(lm, requests[0].request_type)(repeated), strict=True):
+        request.resps.append(answer)
+    task._instances = requests
+    task.apply_filters()
+    items = [_item(task, doc, made, benchmark.cluster) for doc, made in by_doc]
+    chance = _chance(items)
+    notes: dict[str, Any] = {"num_fewshot": shots, "chat_template": has_template, "version": task.VERSION}
+    return items, list(_metrics(task, items, chance)), notes | _choice_notes(items)
+
+
+def _requests(task, doc, index: int, shots: int, chat_template) -> list:
+    context = task.fewshot_context(
+        doc,
+        num_fewshot=shots,
+        apply_chat_template=chat_template is not None,
+        fewshot_as_multiturn=chat_template is not None,
+        chat_template=chat_template,
+        gen_prefix=task.doc_to_prefix(doc),
+    )
+    made = task.construct_requests(
+        doc=doc,
+        ctx=context,
+        metadata=(task.config.task, index, task.config.repeats),
+        apply_chat_template=chat_template is not None,
+        chat_template=chat_template,
+    )
+    return made if isinstance(made, list) else [made]
+
+
+def _item(task, doc: dict, requests: list, cluster: str | None) -> dict:
+    """What one document was asked, what came, and lm-eval's metrics of it."""
+    scores: dict[str, Any] = {}
+    for filter_name in requests[0].filtered_resps:
+        found = task.process_results(doc, [request.filtered_resps[filter_name] for request in requests])
+        suffix = "" if filter_name == "none" else f",{filter_name}"
+        scores |= {metric + suffix: value for metric, value in found.items()}
+    first = requests[0]
+    item = {
+        "set": task.config.task,
+        "kind": "benchmark",
+        "item": item_hash(task.config.task, [request.args for request in requests]),
+        "prompt": first.args[0],
+    }
+    if task.OUTPUT_TYPE == "multiple_choice":
+        item |= _choices(task, doc, requests, scores)
+    elif task.OUTPUT_TYPE == "generate_until":
+        item |= {"output": first.resps[0], "reference": str(task.doc_to_target(doc))}
+    elif task.OUTPUT_TYPE == "loglikelihood":
+        item |= {"reference": first.args[1], "logprobs": [first.resps[0][0]]}
+    if cluster:
+        item["cluster"] = str(doc[cluster])
+    return item | {"scores": {name: _plain(value) for name, value in scores.items()}}
+
+
+def _choices(task, doc: dict, requests: list, scores: dict[str, Any]) -> dict[str, Any]:
+    """Choices, the picked and the right one; replaces accuracies in `scores` by shares where choices tie."""
+    choices = task.doc_to_choice(doc)
+    logprobs = [request.resps[0][0] for request in requests[: len(choices)]]
+    target = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)
+    right = [
+        choices.index(t) if isinstance(t, str) and t in choices else t
+        for t in (target if isinstance(target, list) else [target])
+    ]
+    lengths = {
+        None: np.ones(len(choices)),
+        "characters": np.array([len(choice) for choice in choices], float),
+        "bytes": np.array([len(choice.encode()) for choice in choices], float),
+    }
+    for metric, per in TIED_METRICS.items():
+        if metric in scores:
+            values = np.array(logprobs) / lengths[per]
+            best = np.flatnonzero(values == values.max())
+            if len(best) > 1:
+                scores[metric] = float(np.isin(best, right).mean())
+    picked = int(np.argmax(logprobs))
+    return {
+        "choices": choices,
+        "logprobs": logprobs,
+        "picked": picked,
+        "right": right,
+        "output": choices[picked],
+        "reference": choices[right[0]] if isinstance(right[0], int) and 0 <= right[0] < len(choices) else str(target),
+        **({"prompt": requests[picked].args[0]} if task.multiple_input else {}),
+    }
+
+
+def _metrics(task, items: list[dict], chance: float | None) -> Iterator[Metric]:
+    names = list(items[0]["scores"])
+    headline = next((m for m in ("acc_norm", "acc") if m in names), names[0])
+    higher, aggregation = task.higher_is_better(), task.aggregation()
+    for name in names:
+        base = name.split(",")[0]
+        made = getattr(aggregation.get(base), "__name__", "mean")
+        aggregate = AGGREGATES.get(made, "given")
+        values = [item["scores"][name] for item in items]
+        if aggregate == "mean" and (base in TIED_METRICS or set(values) <= {0, 1}):
+            aggregate = "proportion"
+        given = float(aggregation[base](values)) if aggregate == "given" else None
+        if aggregate == "perplexity" and made == "perplexity":
+            for item in items:
+                item["scores"][name] = [item["scores"][name], 1]
+        yield Metric(
+            task.config.task,
+            name,
+            aggregate,
+            (name,),
+            higher_is_better=higher.get(base, True),
+            chance=chance if base in TIED_METRICS else None,
+            is_headline=name == headline,
+            signature=f"lm-eval {_version()}, task version {task.VERSION}, {task.config.num_fewshot}-shot",
+            given=given,
+        )
+
+
+def _chance(items: list[dict]) -> float | None:
+    """Accuracy of guessing: the mean of right choices over choices."""
+    if "choices" not in items[0]:
+        return None
+    return sum(len(item["right"]) / len(item["choices"]) for item in items) / len(items)
+
+
+def _choice_notes(items: list[dict]) -> dict[str, Any]:
+    """How often each position was picked and right: a model that always takes the first choice shows here."""
+    if "choices" not in items[0]:
+        return {}
+    places = max(len(item["choices"]) for item in items)
+    picked = [sum(item["picked"] == k for item in items) / len(items) for k in range(places)]
+    right = [sum(k in item["right"] for item in items) / len(items) for k in range(places)]
+    ties = sum(len(set(item["logprobs"])) < len(item["logprobs"]) for item in items)
+    return {"picked_share": picked, "right_share": right, "items_with_ties": ties}
+
+
+def _plain(value: Any) -> Any:
+    """lm-eval's item score as JSON: a number or a list of numbers."""
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_plain(part) for part in value]
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,231 @@
+"""What a model says to held-out prompts: similarity to references, judges, stopping, length, repetition.
+
+Prompts go through the checkpoint's own chat template; a checkpoint without one gets the plain form of `base_model.chat`. The
+output that is scored is what follows the prompt, without special tokens and without white space at either end. Decoding is
+greedy unless the set says otherwise. Per set: metrics against the reference (`eval.texts`), one mean a judge, and
+
+    stop_rate          outputs that end themselves (with the stop token) within the budget; a model that never stops has 0
+    response_tokens    mean length, the stop token included
+    empty_rate         outputs without a letter or digit
+    distinct_2         distinct word bigrams of an output over its bigrams, summed over outputs
+    unique_outputs     different outputs over outputs (1 answer to every prompt: collapse)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from base_model.chat import render_prompt
+from eval.results import Metric, item_hash
+from eval.texts import TEXT_METRICS, repetition
+
+Judge = Callable[..., list[float]]  # judge(prompts, completions, **columns) -> one score a completion
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How outputs are made."""
+
+    max_new_tokens: int = 64
+    temperature: float = 0.0  # 0: greedy
+    top_p: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Output:
+    text: str
+    tokens: int  # the stop token included
+    has_stopped: bool
+    special_tokens: int  # role and other special tokens inside the output; the text leaves them out
+
+
+def respond(model, tokenizer, prompts: Sequence[Any], decoding: Decoding) -> tuple[list[Output], int]:
+    """One output a prompt (text or messages), and how many prompts lost their beginning to fit the model's context.
+
+    Raises ValueError when max_new_tokens leaves no room for a prompt.
+    """
+    from eval.scorer import context_length
+
+    room = context_length(model) - decoding.max_new_tokens
+    if room < 1:
+        raise ValueError(
+            f"max_new_tokens {decoding.max_new_tokens} leaves no room for a prompt in a context of {context_length(model)}"
+        )
+    encoded = [render_prompt(tokenizer, prompt) for prompt in prompts]
+    cut = sum(len(ids) > room for ids in encoded)
+    special = set(tokenizer.all_special_ids)
+    outputs = []
+    for ids, has_stopped in continue_ids(model, tokenizer, [ids[-room:] for ids in encoded], decoding):
+        body = ids[:-1] if has_stopped else ids
+        outputs.append(
+            Output(
+                tokenizer.decode(body, skip_special_tokens=True).strip(),
+                len(ids),
+                has_stopped,
+                sum(token in special for token in body),
+            )
+        )
+    return outputs, cut
+
+
+def continue_ids(
+    model, tokenizer, prompts: Sequence[Sequence[int]], decoding: Decoding
+) -> list[tuple[list[int], bool]]:
+    """(response ids, ended itself) of each prompt, by `base_model.generate`, or transformers for classes that it does not run."""
+    from base_model.generate import SamplingConfig, generate, supports
+
+    if tokenizer.eos_token_id is None:
+        raise ValueError("the tokenizer has no eos token, so no output could end itself")
+    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    if not supports(model):
+        return _by_transformers(model, prompts, decoding, tokenizer.eos_token_id, pad_id)
+    sampling = SamplingConfig(
+        max_new_tokens=decoding.max_new_tokens,
+        greedy=decoding.temperature == 0,
+        temperature=decoding.temperature or 1.0,
+        top_p=decoding.top_p,
+        stop_token_ids=(tokenizer.eos_token_id,),
+    )
+    made = generate(model, prompts, sampling, pad_id=pad_id, seed=decoding.seed)
+    return [
+        (row[mask].tolist(), bool(stopped))
+        for row, mask, stopped in zip(made.tokens_BR, made.is_response_BR, made.stopped_B, strict=True)
+    ]
+
+
+def _by_transformers(model, prompts, decoding: Decoding, stop_id: int, pad_id: int, rows: int = 32):
+    """The same through `model.generate`, left-padded, prompts of like length together."""
+    import torch
+
+    device = next(model.parameters()).device
+    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
+    results: list[tuple[list[int], bool]] = [([], False)] * len(prompts)
+    sampling = {"do_sample": False}
+    if decoding.temperature:
+        sampling = {"do_sample": True, "temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0}
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
+        torch.manual_seed(decoding.seed)
+        for start in range(0, len(order), rows):
+            batch = order[start : start + rows]
+            width = max(len(prompts[i]) for i in batch)
+            ids_BT = torch.full((len(batch), width), pad_id, device=device)
+            mask_BT = torch.zeros_like(ids_BT)
+            for b, i in enumerate(batch):
+                ids_BT[b, width - len(prompts[i]) :] = torch.tensor(prompts[i])
+                mask_BT[b, width - len(prompts[i]) :] = 1
+            made_BT = model.generate(
+                input_ids=ids_BT,
+                attention_mask=mask_BT,
+                max_new_tokens=decoding.max_new_tokens,
+                eos_token_id=stop_id,
+                pad_token_id=pad_id,
+                **sampling,
+            )
+            for i, row in zip(batch, made_BT[:, width:].tolist(), strict=True):
+                end = row.index(stop_id) + 1 if stop_id in row else len(row)
+                results[i] = (row[:end], stop_id in row)
+    return results
+
+
+def judge_outputs(
+    judges: Mapping[str, Judge], prompts: Sequence[Any], outputs: Sequence[str], columns: Mapping[str, list]
+) -> dict[str, list[float]]:
+    """Scores of each judge. Raises ValueError for a judge that gives another number of scores, or one that is not finite."""
+    scores = {}
+    for name, judge in judges.items():
+        given = [float(score) for score in judge(list(prompts), list(outputs), **columns)]
+        if len(given) != len(outputs):
+            raise ValueError(f"judge {name} gave {len(given)} scores for {len(outputs)} outputs")
+        if bad := [i for i, score in enumerate(given) if not math.isfinite(score)]:
+            raise ValueError(f"judge {name} gave {given[bad[0]]} for output {bad[0]}: {outputs[bad[0]][:80]!r}")
+        scores[name] = given
+    return scores
+
+
+def measure(
+    name: str,
+    model,
+    tokenizer,
+    rows: Sequence[Mapping[str, Any]],
+    decoding: Decoding,
+    *,
+    metrics: Sequence[str] = tuple(TEXT_METRICS),
+    judges: Mapping[str, Judge] | None = None,
+    optimised: Sequence[str] = (),
+    cluster: str | None = None,
+) -> tuple[list[dict], list[Metric], dict[str, Any]]:
+    """Items, metrics and notes of one generation set.
+
+    rows: {"prompt": text or messages, "completion": reference (may be absent), any other column}. cluster: a column whose equal
+    values mark items that belong together. optimised: judges that a training stage maximised.
+    """
+    prompts = [row["prompt"] for row in rows]
+    references = [row.get("completion") for row in rows]
+    references = [r if isinstance(r, str) or r is None else r[-1]["content"] for r in references]
+    outputs, cut = respond(model, tokenizer, prompts, decoding)
+    texts = [output.text for output in outputs]
+    others = {key: [row.get(key) for row in rows] for key in rows[0] if key not in ("prompt", "completion")}
+    judged = judge_outputs(judges or {}, prompts, texts, {**others, "reference": references})
+    has_references = all(reference is not None for reference in references)
+    items = []
+    for i, (row, output) in enumerate(zip(rows, outputs, strict=True)):
+        scores = {
+            "stop_rate": float(output.has_stopped),
+            "response_tokens": output.tokens,
+            "empty_rate": float(not any(c.isalnum() for c in output.text)),
+            **repetition(output.text),
+            **{judge: given[i] for judge, given in judged.items()},
+        }
+        if has_references:
+            for metric in metrics:
+                scores.update(TEXT_METRICS[metric].score(output.text, references[i]))
+        item = {
+            "set": name,
+            "kind": "generation",
+            "item": item_hash(prompts[i], references[i], {k: v[i] for k, v in others.items()}),
+            "prompt": prompts[i],
+            "output": output.text,
+            "reference": references[i],
+            "scores": scores,
+        }
+        item |= {"special_tokens": output.special_tokens} if output.special_tokens else {}
+        item |= {"label": row["kind"]} if isinstance(row.get("kind"), str) else {}
+        item |= {"cluster": str(row[cluster])} if cluster else {}
+        items.append(item)
+    found = _metrics(name, metrics if has_references else (), judged, optimised)
+    if sum(item["scores"]["bigrams"] for item in items):
+        found.append(Metric(name, "distinct_2", "ratio", ("distinct_bigrams", "bigrams"), higher_is_better=None))
+    found.append(Metric(name, "unique_outputs", "given", (), higher_is_better=None, given=len(set(texts)) / len(texts)))
+    return items, found, {"prompts_cut": cut, "special_tokens": sum(o.special_tokens > 0 for o in outputs)}
+
+
+def _metrics(name: str, families: Sequence[str], judges: Mapping, optimised: Sequence[str]) -> list[Metric]:
+    found = [
+        Metric(
+            name,
+            judge,
+            "mean",
+            (judge,),
+            is_headline=judge not in optimised,
+            is_optimised=judge in optimised,
+            signature="judge; training maximised this score" if judge in optimised else "judge",
+        )
+        for judge in judges
+    ]
+    for family in families:
+        made = TEXT_METRICS[family]
+        for metric, (aggregate, fields, unit) in made.names.items():
+            is_headline = metric in ("rougeL", "bleu")
+            found.append(
+                Metric(name, metric, aggregate, fields, unit=unit, is_headline=is_headline, signature=made.signature())
+            )
+    found += [
+        Metric(name, "stop_rate", "proportion", ("stop_rate",), is_headline=True),
+        Metric(name, "response_tokens", "mean", ("response_tokens",), higher_is_better=None, unit="tokens"),
+        Metric(name, "empty_rate", "proportion", ("empty_rate",), higher_is_better=False),
+    ]
+    return found

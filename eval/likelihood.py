@@ -1,0 +1,91 @@
+"""How well a model predicts text: bits per byte, and the perplexities that follow from the same sums.
+
+Each document is scored by itself after one prefix token (bos, else eos), in windows of the model's length L: the first
+predicts L tokens after the prefix, each next one the following L tokens after one token of context, and the last one is moved
+left so that it has full context. Token perplexity depends on the tokenizer; bits per byte does not, and is the headline.
+
+    bits_per_byte = -sum LL / (ln 2 * sum bytes)      word_perplexity = exp(-sum LL / sum words)      byte_ likewise
+
+LL in nats, bytes of UTF-8, words = parts of re.split(r"\\s+", text). Equal to lm-eval's `loglikelihood_rolling` metrics.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from base_model.tokenizer import encode_texts
+from eval.results import Metric, item_hash
+from eval.scorer import Scorer
+
+METRICS = (
+    ("bits_per_byte", "bits_per_unit", "bytes", "bits/byte"),
+    ("byte_perplexity", "perplexity", "bytes", ""),
+    ("word_perplexity", "perplexity", "words", ""),
+    ("token_perplexity", "perplexity", "tokens", ""),
+)
+
+
+def windows(tokens: Sequence[int], prefix: int, max_length: int) -> list[tuple[list[int], list[int]]]:
+    """(context, continuation) requests that predict each token once; see the module's text."""
+    everything = [prefix, *tokens]
+    requests = []
+    for start in range(0, len(tokens), max_length):
+        end = min(start + max_length, len(tokens))  # predicts tokens[start:end], read from everything[..end]
+        first_read = max(0, end - max_length)
+        requests.append((everything[first_read : start + 1], everything[start + 1 : end + 1]))
+    return requests
+
+
+def prefix_token(tokenizer) -> int:
+    """What stands before a document: bos, else eos. Raises ValueError where there is neither."""
+    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+        if token is not None:
+            return token
+    raise ValueError("the tokenizer has neither a bos nor an eos token, so nothing can stand before a document")
+
+
+def score_texts(scorer: Scorer, tokenizer, texts: Sequence[str]) -> list[dict[str, float]]:
+    """{loglikelihood (nats), bytes, words, tokens} of each text. Raises ValueError for an empty text."""
+    prefix = prefix_token(tokenizer)
+    encoded = encode_texts(tokenizer, texts)
+    requests, owners = [], []
+    for i, tokens in enumerate(encoded):
+        if not tokens:
+            raise ValueError(f"text {i} is empty; a likelihood set holds documents with at least one token")
+        for request in windows(tokens, prefix, scorer.max_length):
+            requests.append(request)
+            owners.append(i)
+    sums = [0.0] * len(texts)
+    for owner, score in zip(owners, scorer.score(requests), strict=True):
+        sums[owner] += score.logprob
+    return [
+        {
+            "loglikelihood": total,
+            "bytes": len(text.encode("utf-8")),
+            "words": len(re.split(r"\s+", text)),
+            "tokens": len(tokens),
+        }
+        for total, text, tokens in zip(sums, texts, encoded, strict=True)
+    ]
+
+
+def measure(name: str, scorer: Scorer, tokenizer, texts: Sequence[str]) -> tuple[list[dict], list[Metric]]:
+    """Items and metrics of one likelihood set."""
+    items = [
+        {"set": name, "kind": "likelihood", "item": item_hash(text), "prompt": text, "scores": scores}
+        for text, scores in zip(texts, score_texts(scorer, tokenizer, texts), strict=True)
+    ]
+    metrics = [
+        Metric(
+            name,
+            metric,
+            aggregate,
+            ("loglikelihood", per),
+            higher_is_better=False,
+            unit=unit,
+            is_headline=metric == "bits_per_byte",
+        )
+        for metric, aggregate, per, unit in METRICS
+    ]
+    return items, metrics

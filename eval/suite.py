@@ -1,0 +1,210 @@
+"""What is measured: a suite of likelihood sets, generation sets, benchmarks and a KL, read from one YAML file.
+
+    name: tiny
+    likelihood:
+      general_heldout: {path: runs/tiny/data/general_heldout.jsonl}
+    generation:
+      instructions: {path: runs/tiny/data/instructions_heldout.jsonl, max_new_tokens: 64, judges: [tinytown_gold]}
+    benchmarks:
+      - tinytown_qa                                          # a task of include_path, or of lm-eval by its stock name
+      - {task: hellaswag, path: "${PLUMBLINE_DATA}/x.jsonl"}   # stock prompt and metric on a local file
+    include_path: [runs/tiny/data/benchmarks]                # folders of one's own lm-eval task YAMLs
+    kl: {path: runs/tiny/data/prompts_heldout.jsonl, limit: 64}
+
+Every set takes `limit` (a sample drawn with the suite's seed, never the first N). The suite's hash covers its settings and the
+content of its files, not where they lie: two evaluations with one hash were asked the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from base_model.checkpoints import sha256_file
+from base_model.documents import Source, expand, list_files, read_rows
+from eval.texts import TEXT_METRICS
+
+
+@dataclass(frozen=True)
+class LikelihoodSet:
+    path: str
+    limit: int | None = None  # documents
+    columns: dict[str, str] | None = None  # our name -> theirs
+
+
+@dataclass(frozen=True)
+class GenerationSet:
+    path: str
+    limit: int | None = None  # prompts
+    columns: dict[str, str] | None = None
+    metrics: Sequence[str] = tuple(TEXT_METRICS)
+    judges: Sequence[str] = ()
+    max_new_tokens: int = 64
+    temperature: float = 0.0  # 0: greedy
+    top_p: float = 1.0
+    cluster: str | None = None  # column whose equal values mark items that belong together
+
+    def __post_init__(self) -> None:
+        for metric in self.metrics:
+            if metric not in TEXT_METRICS:
+                raise ValueError(f"unknown metric '{metric}'{_near(metric, TEXT_METRICS)}")
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    task: str
+    path: str | None = None  # local file instead of the task's own data set
+    split: str | None = None  # the task's split that `path` stands for; None: the one that is evaluated
+    limit: int | None = None  # documents
+    num_fewshot: int | None = None
+    cluster: str | None = None  # field whose equal values mark documents that belong together
+
+
+@dataclass(frozen=True)
+class KLSet:
+    """Prompts for KL(model || reference), measured on what the model samples at temperature 1."""
+
+    path: str
+    limit: int | None = 64
+    columns: dict[str, str] | None = None
+    max_new_tokens: int = 64
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A fixed set of items. Raises ValueError for unknown or impossible settings as soon as it is made."""
+
+    name: str = "suite"
+    seed: int = 1  # of the samples that `limit` draws, and of decoding
+    likelihood: dict[str, Any] = field(default_factory=dict)  # name -> LikelihoodSet's fields, or a path
+    generation: dict[str, Any] = field(default_factory=dict)  # name -> GenerationSet's fields, or a path
+    benchmarks: list[Any] = field(default_factory=list)  # task names, or Benchmark's fields
+    include_path: list[str] = field(default_factory=list)  # folders of lm-eval task YAMLs
+    kl: dict[str, Any] | None = None  # KLSet's fields; measured where a reference is given
+    batch_tokens: int | None = None  # tokens a forward pass; None: found from the memory there is
+
+    def __post_init__(self) -> None:
+        names = [*self.likelihood, *self.generation, *(b.task for b in self.benchmark_sets)]
+        if not names:
+            raise ValueError(f"suite '{self.name}' measures nothing; give likelihood, generation or benchmarks")
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"suite '{self.name}' has two sets named '{twice[0]}'; every set needs a name of its own")
+        _ = self.likelihood_sets, self.generation_sets, self.kl_set
+
+    @classmethod
+    def load(cls, path: Path | str) -> Suite:
+        """Read a YAML file. Raises FileNotFoundError, or ValueError naming what is wrong in it."""
+        import yaml
+
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no suite at {path}")
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise ValueError(f"{path} is not valid YAML: {error}") from None
+        if not isinstance(values, dict):
+            raise ValueError(f"{path} must hold 'key: value' lines, found {type(values).__name__}")
+        return _build(cls, {"name": path.stem, **values}, str(path))
+
+    @cached_property
+    def likelihood_sets(self) -> dict[str, LikelihoodSet]:
+        return {
+            name: _build(LikelihoodSet, value, f"likelihood set '{name}'") for name, value in self.likelihood.items()
+        }
+
+    @cached_property
+    def generation_sets(self) -> dict[str, GenerationSet]:
+        return {
+            name: _build(GenerationSet, value, f"generation set '{name}'") for name, value in self.generation.items()
+        }
+
+    @cached_property
+    def benchmark_sets(self) -> list[Benchmark]:
+        values = [{"task": value} if isinstance(value, str) else value for value in self.benchmarks]
+        return [_build(Benchmark, value, f"benchmark {number}") for number, value in enumerate(values, start=1)]
+
+    @cached_property
+    def kl_set(self) -> KLSet | None:
+        return None if self.kl is None else _build(KLSet, self.kl, "kl")
+
+    @property
+    def judges(self) -> list[str]:
+        """Names of all judges that the suite asks for."""
+        return sorted({judge for made in self.generation_sets.values() for judge in made.judges})
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the settings, with the content of files in place of their paths. `batch_tokens` changes no score."""
+        settings = dataclasses.asdict(self)
+        for transient in ("name", "batch_tokens"):
+            settings.pop(transient)
+        settings["include_path"] = [_content(folder) for folder in self.include_path]
+        for group in ("likelihood", "generation"):
+            settings[group] = {
+                name: dataclasses.asdict(made) | {"path": _content(made.path)}
+                for name, made in getattr(self, f"{group}_sets").items()
+            }
+        settings["benchmarks"] = [
+            dataclasses.asdict(b) | {"path": b.path and _content(b.path)} for b in self.benchmark_sets
+        ]
+        if self.kl_set:
+            settings["kl"] = dataclasses.asdict(self.kl_set) | {"path": _content(self.kl_set.path)}
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+    def describe(self) -> dict[str, Any]:
+        """{name, sha256, settings} for eval.json."""
+        return {"name": self.name, "sha256": self.sha256, "settings": dataclasses.asdict(self)}
+
+
+def read_set(made: LikelihoodSet | GenerationSet | KLSet, seed: int) -> list[dict[str, Any]]:
+    """Rows of a set, sampled to its limit."""
+    required = ("text",) if isinstance(made, LikelihoodSet) else ("prompt",)
+    rows = [row.fields for row in read_rows(Source(made.path, columns=made.columns), required)]
+    if not rows:
+        raise ValueError(f"{made.path} holds no rows")
+    return [rows[i] for i in sample_indices(len(rows), made.limit, seed)]
+
+
+def sample_indices(count: int, limit: int | None, seed: int) -> list[int]:
+    """`limit` of 0..count-1 in rising order, drawn with `seed`; all where limit is None or not smaller."""
+    if limit is None or limit >= count:
+        return list(range(count))
+    return sorted(random.Random(seed).sample(range(count), limit))
+
+
+def _build(kind: type, value: Any, where: str) -> Any:
+    """A dataclass from a mapping (or from the path alone). Raises ValueError naming an unknown key and the nearest known one."""
+    if isinstance(value, str) and "path" in kind.__dataclass_fields__:
+        value = {"path": value}
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{where} must be 'key: value' settings, got {value!r}")
+    for key in value:
+        if key not in kind.__dataclass_fields__:
+            raise ValueError(f"unknown key '{key}' in {where}{_near(key, kind.__dataclass_fields__)}")
+    try:
+        return kind(**value)
+    except TypeError as error:
+        raise ValueError(f"{where}: {str(error).split('__init__() ')[-1]}") from None
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(str(name), list(known), n=1)
+    return f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(known)}"
+
+
+def _content(path: str) -> Any:
+    """Hashes of the files at a path; the path itself for a hub id."""
+    folder = Path(expand(path))
+    files = sorted(p for p in folder.rglob("*") if p.is_file()) if folder.is_dir() else list_files(Source(path))
+    return [(file.name, sha256_file(file)) for file in files] or path

@@ -1,0 +1,57 @@
+"""Measure any causal checkpoint on a suite: a run of this project, a folder from elsewhere, or a hub id.
+
+    python -m recipes.evaluation --config recipes/configs/tiny/evaluation.yaml --model runs/tiny/base
+
+Writes eval.json (metric, value, interval, n, chance, item hashes, signatures, cost) and samples.jsonl (each item: prompt, output,
+reference, scores) into the model's folder, or into --output. An evaluation of the same suite (same settings, same data, same
+weights) that is there already is kept unless --overwrite. The tiny suite takes under 10 s a checkpoint on 2 cores.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from eval.suite import Suite
+from recipes.cli import command, parse
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What is measured and where the results go; the suite's own keys stand beside these."""
+
+    model: str = field(metadata={"help": "folder of a checkpoint, or a hub id"})
+    output: str | None = field(default=None, metadata={"help": "folder for the results; the model's own by default"})
+    reference: str | None = field(default=None, metadata={"help": "checkpoint for KL(model || reference)"})
+    overwrite: bool = field(default=False, metadata={"help": "measure again even where the same evaluation is there"})
+
+
+CONFIG_TYPES = (EvaluationConfig, Suite)
+
+
+def measure(model: str | Path, suite: Suite, out: Path, *, reference: str | None = None, overwrite: bool = False):
+    """The evaluation in `out` if it is of this suite and these weights, else a new one, written there."""
+    from eval.harness import evaluate, weights_sha256
+    from eval.results import Evaluation
+    from recipes.judges import resolve
+
+    if not overwrite and (out / "eval.json").is_file():
+        found = Evaluation.load(out)
+        is_same = (found.suite["sha256"], found.weights_sha256) == (suite.sha256, weights_sha256(model))
+        if is_same and (reference is None or found.notes.get("kl", {}).get("reference") == str(reference)):
+            return found
+
+    return evaluate(model, suite, judges=resolve(suite.judges), reference=reference, out=out)
+
+
+def main(argv: list[str] | None = None) -> Path:
+    config, suite = parse(*CONFIG_TYPES, argv=argv)
+    out = Path(config.output or config.model)
+    if config.output is None and not out.is_dir():
+        raise ValueError(f"{config.model} is no folder to write into; say where the results go with --output FOLDER")
+    from recipes.compare import print_evaluation
+
+    print_evaluation(measure(config.model, suite, out, reference=config.reference, overwrite=config.overwrite))
+    return out
+
+
+if __name__ == "__main__":
+    command(main)
