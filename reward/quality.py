@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from eval.statistics import Estimate, bootstrap, bootstrap_mean, paired_difference, wilson
+from reward.best_of import expected_best
 from reward.preferences import Preference, prompt_key
 
 LENGTH_UNIT_WORDS = 10  # length effects are stated for an answer this much longer
@@ -246,33 +247,15 @@ def length_effect(
 # --- on samples of the policy ------------------------------------------------------------------------------------------------
 
 
-def expected_best_of_n(proxy: Sequence[float], value: Sequence[float], n: int) -> float:
-    """E[value of the answer with the best proxy among n drawn without replacement from these K], unbiased for best-of-n.
-
-    The i-th smallest proxy (i = 0, 1, ...) is the best of n of the C(K, n) subsets in C(i, n-1) of them (Nakano et al. 2021,
-    arXiv:2112.09332, appendix I); answers with equal proxies share their weight. Raises ValueError unless 1 <= n <= K."""
-    k = len(proxy)
-    if not 1 <= n <= k:
-        raise ValueError(f"best-of-{n} cannot be estimated from {k} answers")
-    proxy_K, value_K = np.asarray(proxy, float), np.asarray(value, float)
-    order = np.argsort(proxy_K, kind="stable")
-    weights = np.array([math.comb(i, n - 1) for i in range(k)], float) / math.comb(k, n)
-    _, tied = np.unique(proxy_K[order], return_inverse=True)
-    mean_of_tied = np.bincount(tied, value_K[order]) / np.bincount(tied)
-    return float(weights @ mean_of_tied[tied])
-
-
 def best_of_n_curve(proxy_PK: Sequence[Sequence[float]], gold_PK: Sequence[Sequence[float]]) -> list[dict[str, Any]]:
     """Gold score of best-of-n by the proxy for n = 1, 2, 4, ..., K, beside the ceiling, best-of-n by gold; intervals over prompts."""
-    k = min(len(row) for row in proxy_PK)
+    k = len(proxy_PK[0])
     sizes = sorted({*(2**i for i in range(k.bit_length()) if 2**i <= k), k})
     return [
         {
             "n": n,
-            "gold_by_proxy": bootstrap_mean(
-                [expected_best_of_n(p, g, n) for p, g in zip(proxy_PK, gold_PK, strict=True)]
-            ).as_dict(),
-            "gold_by_gold": bootstrap_mean([expected_best_of_n(g, g, n) for g in gold_PK]).as_dict(),
+            "gold_by_proxy": bootstrap_mean(expected_best(proxy_PK, gold_PK, n)).as_dict(),
+            "gold_by_gold": bootstrap_mean(expected_best(gold_PK, gold_PK, n)).as_dict(),
         }
         for n in sizes
     ]

@@ -1,0 +1,104 @@
+"""Preference pairs from a policy's own answers: sample k to a prompt, pair them, have each pair judged.
+
+A comparer is what judges: a function from questions to verdicts. `by_score` makes one of any judge of the suite's form,
+judge(prompts, completions, **columns) -> list[float]; people and simulated annotators are others (recipes/preferences.py).
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reward.preferences import KEPT_COLUMNS, Preference, Prompt, prompt_key
+
+
+@dataclass(frozen=True)
+class Question:
+    """Which of two answers is better? `columns` are the prompt's other fields (kind, record)."""
+
+    prompt: Prompt
+    a: str
+    b: str
+    columns: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """winner: 0 for a, 1 for b, None for a tie. margin: by how much, in the judge's unit. probability: of the winner, where known."""
+
+    winner: int | None
+    margin: float | None = None
+    probability: float | None = None
+
+
+Comparer = Callable[[Sequence[Question]], list[Verdict]]
+
+
+def sample_answers(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Prompt],
+    count: int,
+    *,
+    max_new_tokens: int,
+    temperature: float,
+    top_p: float,
+    seed: int,
+) -> list[list[dict[str, Any]]]:
+    """`count` sampled answers to each prompt, as {"text", "stopped"} (stopped: it ended itself). Same seed, same answers."""
+    from eval.generation import Decoding, respond
+
+    repeated = [prompt for prompt in prompts for _ in range(count)]
+    outputs, _ = respond(model, tokenizer, repeated, Decoding(max_new_tokens, temperature, top_p, seed))
+    made = [{"text": output.text, "stopped": output.has_stopped} for output in outputs]
+    return [made[i : i + count] for i in range(0, len(made), count)]
+
+
+def ask_about(row: Mapping[str, Any], answers: Sequence[str], pairs: int, seed: int) -> list[Question]:
+    """At most `pairs` questions on two different, non-empty answers to a prompt; which, and on which side, is drawn by (seed, prompt)."""
+    draw = random.Random(f"{seed}\n{prompt_key(row['prompt'])}")
+    distinct = [answer for answer in dict.fromkeys(answers) if answer]
+    possible = list(itertools.combinations(distinct, 2))
+    columns = {name: row[name] for name in KEPT_COLUMNS if name in row}
+    questions = []
+    for a, b in draw.sample(possible, min(pairs, len(possible))):
+        if draw.random() < 0.5:
+            a, b = b, a
+        questions.append(Question(row["prompt"], a, b, columns))
+    return questions
+
+
+def by_score(judge: Callable[..., list[float]]) -> Comparer:
+    """The answer with the higher score wins, by the difference as margin; equal scores are a tie. Each answer is scored once."""
+
+    def compare(questions: Sequence[Question]) -> list[Verdict]:
+        asked: dict[tuple[str, str], tuple[Question, str]] = {}
+        for question in questions:
+            for answer in (question.a, question.b):
+                asked.setdefault((prompt_key(question.prompt), answer), (question, answer))
+        names = {name for question in questions for name in question.columns}
+        columns = {name: [question.columns.get(name) for question, _ in asked.values()] for name in names}
+        values = judge(
+            [question.prompt for question, _ in asked.values()], [answer for _, answer in asked.values()], **columns
+        )
+        score = dict(zip(asked, values, strict=True))
+        verdicts = []
+        for question in questions:
+            key = prompt_key(question.prompt)
+            margin = score[key, question.a] - score[key, question.b]
+            verdicts.append(Verdict(None if margin == 0 else int(margin < 0), abs(margin)))
+        return verdicts
+
+    return compare
+
+
+def to_preference(question: Question, verdict: Verdict) -> Preference | None:
+    """The pair that a verdict makes of a question; None for a tie."""
+    if verdict.winner is None:
+        return None
+    chosen, rejected = (question.a, question.b) if verdict.winner == 0 else (question.b, question.a)
+    pair = {"prompt": question.prompt, "chosen": chosen, "rejected": rejected, **question.columns}
+    return pair if verdict.margin is None else {**pair, "margin": verdict.margin}
