@@ -93,9 +93,12 @@ def make_trainer(
 
     keep_freed_memory()
     flash = "flash" in (getattr(model.config, "_attn_implementation", None) or "")
+    args = trainer_arguments(config, output_dir=output_dir, seed=seed, padding_free=flash)
+    # Several processes would fill an epoch's last, partial batch with rows that they have seen already.
+    args.dataloader_drop_last = len(dataset) >= args.train_batch_size * args.world_size
     trainer = SFTTrainer(
         model=model,
-        args=trainer_arguments(config, output_dir=output_dir, seed=seed, padding_free=flash),
+        args=args,
         data_collator=None if flash else RowCollator(tokenizer.pad_token_id),
         train_dataset=dataset,
         eval_dataset=heldout,
@@ -146,6 +149,7 @@ def trainer_arguments(config: TrainingConfig, *, output_dir: Path | str, seed: i
         "max_length": None,  # rows come cut
         "padding_free": padding_free,
         "include_num_input_tokens_seen": "non_padding",
+        "ddp_find_unused_parameters": False,  # every trained weight takes part in every step
         "report_to": "none",
         "push_to_hub": False,
     }

@@ -89,7 +89,9 @@ def trainer_on(tmp_path, model, tokenizer, packed, flatten=False):
 
     from sft.training import TrainingConfig, trainer_arguments
 
-    args = trainer_arguments(TrainingConfig(precision="fp32"), output_dir=tmp_path / "out", seed=1, padding_free=flatten)
+    args = trainer_arguments(
+        TrainingConfig(precision="fp32"), output_dir=tmp_path / "out", seed=1, padding_free=flatten
+    )
     collator = None if flatten else RowCollator(0)
     return SFTTrainer(model=model, args=args, data_collator=collator, train_dataset=packed, processing_class=tokenizer)
 

@@ -1,0 +1,151 @@
+"""The trainer of both stages: it goes on bit for bit, counts what it saw, and touches only what it trains."""
+
+import copy
+import json
+
+import pytest
+import torch
+
+from base_model.chat import set_chat_template
+from sft.examples import encode_messages
+from sft.lora import LoRAConfig, attach
+from sft.packing import pack, write_dataset
+from sft.training import TrainingConfig, make_trainer, trainer_arguments
+from tests.conftest import TEXTS, random_model
+
+LORA = LoRAConfig(lora_r=4, lora_dropout=0.2)
+
+
+@pytest.fixture(scope="module")
+def chat_tokenizer(tokenizer):
+    return set_chat_template(copy.deepcopy(tokenizer))
+
+
+@pytest.fixture(scope="module")
+def rows(chat_tokenizer, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rows")
+    conversations = [
+        [{"role": "user", "content": TEXTS[i % 4]}, {"role": "assistant", "content": TEXTS[(i + 1) % 4][: 10 + i]}]
+        for i in range(60)
+    ]
+    encoded = [encode_messages(conversation, chat_tokenizer) for conversation in conversations]
+    return pack(write_dataset(lambda: encoded, folder / "rows.arrow"), 128, folder / "packed.arrow")
+
+
+def trainer_in(folder, tokenizer, rows, lora=None, **settings):
+    """A trainer that checkpoints every 3 of its 8 steps; the model and adapter are the same each time."""
+    config = TrainingConfig(
+        per_device_train_batch_size=4, max_steps=8, save_steps=3, precision="fp32", logging_steps=1, **settings
+    )
+    model = random_model("llama", len(tokenizer))
+    if lora:
+        torch.manual_seed(5)
+        model = attach(model, lora)
+    return make_trainer(model, tokenizer, rows, config, output_dir=folder, seed=7)
+
+
+def weights(trainer):
+    return {name: value.clone() for name, value in trainer.model.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    "lora", [None, LORA, LoRAConfig(lora_r=4, use_dora=True)], ids=["full", "LoRA with dropout", "DoRA"]
+)
+def test_resumed_training_ends_with_the_same_bits(tmp_path, chat_tokenizer, rows, lora):
+    """Also over the end of an epoch, with dropout, from the adapter's own checkpoint."""
+    whole = trainer_in(tmp_path, chat_tokenizer, rows, lora)
+    whole.train()
+    assert whole.state.epoch > 1
+    again = trainer_in(tmp_path, chat_tokenizer, rows, lora)
+    again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
+    ours, theirs = weights(again), weights(whole)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert again.state.num_input_tokens_seen == whole.state.num_input_tokens_seen
+    steps = [entry["step"] for entry in again.state.log_history if "loss" in entry]
+    assert steps == list(range(1, 9))
+
+
+def test_training_one_adapter_leaves_the_base_bit_identical(tmp_path, chat_tokenizer, rows):
+    before = {name: value.clone() for name, value in random_model("llama", len(chat_tokenizer)).state_dict().items()}
+    trainer = trainer_in(tmp_path, chat_tokenizer, rows, LORA)
+    trainer.train()
+    after = {
+        name.replace("base_model.model.", "").replace("base_layer.", ""): v for name, v in weights(trainer).items()
+    }
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    moved = [value.abs().max() for name, value in after.items() if "lora_B" in name]
+    assert moved and all(value > 0 for value in moved)  # every adapted layer was trained
+
+
+def test_the_log_counts_tokens_that_are_not_padding_and_nothing_twice(tmp_path, chat_tokenizer, rows):
+    from transformers import TrainerCallback
+
+    class Collect(TrainerCallback):
+        counts = []  # noqa: RUF012 - one test, one list
+
+        def on_log(self, args, state, control, logs=None, **kwargs):
+            self.counts.append(logs.get("num_tokens"))
+
+    config = TrainingConfig(per_device_train_batch_size=6, num_train_epochs=2, precision="fp32", logging_steps=1)
+    model = random_model("llama", len(chat_tokenizer))
+    assert len(rows) % 6 == 0  # no partial batch to drop
+    make_trainer(model, chat_tokenizer, rows, config, output_dir=tmp_path, seed=1, callbacks=[Collect()]).train()
+    tokens = sum(map(len, rows["input_ids"]))
+    assert Collect.counts[2] == tokens and Collect.counts[5] == 2 * tokens
+
+
+def test_the_same_seed_trains_the_same_bits_and_another_does_not(tmp_path, chat_tokenizer, rows):
+    first, second = (trainer_in(tmp_path / name, chat_tokenizer, rows) for name in "ab")
+    first.train(), second.train()
+    assert all(torch.equal(value, weights(second)[name]) for name, value in weights(first).items())
+    config = TrainingConfig(per_device_train_batch_size=4, max_steps=8, precision="fp32")
+    third = make_trainer(
+        random_model("llama", len(chat_tokenizer)), chat_tokenizer, rows, config, output_dir=tmp_path / "c", seed=8
+    )
+    third.train()
+    assert any(not torch.equal(value, weights(third)[name]) for name, value in weights(first).items())
+
+
+def test_fewer_rows_than_a_batch_are_still_trained_on(tmp_path, chat_tokenizer, rows):
+    config = TrainingConfig(per_device_train_batch_size=64, num_train_epochs=2, precision="fp32")
+    trainer = make_trainer(
+        random_model("llama", len(chat_tokenizer)), chat_tokenizer, rows, config, output_dir=tmp_path, seed=1
+    )
+    trainer.train()
+    assert trainer.state.global_step == 2
+
+
+def test_any_field_of_trls_config_can_be_set_and_a_wrong_one_is_named(tmp_path):
+    config = TrainingConfig(trainer='{"neftune_noise_alpha": 5.0, "optim": "sgd"}', precision="fp32")
+    arguments = trainer_arguments(config, output_dir=tmp_path, seed=1)
+    assert (arguments.neftune_noise_alpha, arguments.optim) == (5.0, "sgd")
+    with pytest.raises(ValueError, match="trl.SFTConfig has no field 'learning_rte'; did you mean 'learning_rate'?"):
+        trainer_arguments(TrainingConfig(trainer={"learning_rte": 1}), output_dir=tmp_path, seed=1)
+    with pytest.raises(ValueError, match="'packing' is set by its own option, not through trainer"):
+        trainer_arguments(TrainingConfig(trainer={"packing": True}), output_dir=tmp_path, seed=1)
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0.0"),
+        ({"max_steps": 0}, "max_steps 0 and num_train_epochs 1.0 leave nothing to train"),
+        ({"num_train_epochs": 0.0}, "max_steps -1 and num_train_epochs 0.0 leave nothing to train"),
+        ({"context_length": 1}, "context_length must be at least 2 tokens, got 1"),
+        ({"trainer": "[1"}, "trainer must be a JSON object of trl.SFTConfig fields"),
+        ({"trainer": "[1]"}, "trainer must be a mapping of trl.SFTConfig fields"),
+    ],
+)
+def test_impossible_settings_are_refused(settings, message):
+    with pytest.raises(ValueError) as caught:
+        TrainingConfig(**settings)
+    assert message in str(caught.value)
+
+
+def test_checkpoints_hold_no_weights_that_must_be_unpickled(tmp_path, chat_tokenizer, rows):
+    trainer_in(tmp_path, chat_tokenizer, rows, LORA).train()
+    names = {path.name for path in (tmp_path / "checkpoint-6").iterdir()}
+    assert "adapter_model.safetensors" in names and not {
+        name for name in names if name.startswith(("pytorch_model", "adapter_model.bin"))
+    }
+    assert json.loads((tmp_path / "checkpoint-6" / "trainer_state.json").read_text())["global_step"] == 6
