@@ -8,12 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from base_model.chat import render_prompt
+from eval import statistics
 from eval.generation import Decoding, continue_ids
 from eval.results import Metric, item_hash
 from eval.scorer import NonFiniteError, context_length
+from eval.statistics import Estimate
+
+RIDGE = 0.01
 
 
 @torch.no_grad()
@@ -89,3 +94,31 @@ def measure_kl(
         ),
     ]
     return items, metrics
+
+
+def length_controlled_win_rate(
+    is_win_N: np.ndarray, length_difference_N: np.ndarray, *, resamples: int = 500, seed: int = 0
+) -> Estimate:
+    """Win rate that would be had at equal lengths: sigma(theta) of the fit P(win) = sigma(theta + phi tanh(d / sd(d))).
+
+    is_win: 1, 0, or 1/2 for a tie; length_difference: tokens of the model's answer minus the other's. Both coefficients carry a
+    ridge of 0.01, which keeps them finite when one side wins everything. Source: AlpacaEval 2, arXiv:2404.04475, without its
+    term for the difficulty of an instruction (one pair of models can't tell it from noise).
+    """
+    spread = float(length_difference_N.std())
+    x_N = np.tanh(length_difference_N / spread) if spread > 0 else np.zeros(len(is_win_N))
+    counts_RN = np.concatenate([np.ones((1, len(x_N))), statistics.resample_counts(len(x_N), resamples, seed)])
+    theta_R = np.zeros(len(counts_RN))
+    phi_R = np.zeros(len(counts_RN))
+    for _ in range(25):  # Newton's steps on the penalised log-likelihood, all resamples at once
+        chance_RN = 1 / (1 + np.exp(-(theta_R[:, None] + phi_R[:, None] * x_N)))
+        residual_RN = counts_RN * (is_win_N - chance_RN)
+        weight_RN = counts_RN * chance_RN * (1 - chance_RN)
+        gradient_R, slope_R = residual_RN.sum(1) - RIDGE * theta_R, residual_RN @ x_N - RIDGE * phi_R
+        a_R, b_R, d_R = weight_RN.sum(1) + RIDGE, weight_RN @ x_N, weight_RN @ x_N**2 + RIDGE
+        determinant_R = a_R * d_R - b_R**2
+        theta_R += np.clip((d_R * gradient_R - b_R * slope_R) / determinant_R, -2, 2)
+        phi_R += np.clip((a_R * slope_R - b_R * gradient_R) / determinant_R, -2, 2)
+    rate_R = 1 / (1 + np.exp(-theta_R))
+    low, high = np.quantile(rate_R[1:], [0.025, 0.975])
+    return Estimate(float(rate_R[0]), float(low), float(high), len(x_N))

@@ -131,10 +131,10 @@ def test_student_quantiles_equal_scipys():
     from scipy.stats import t
 
     for dof in (1, 2):
-        assert s._student_t_quantile(0.975, dof) == pytest.approx(t.ppf(0.975, dof), rel=1e-9)
-    assert s._student_t_quantile(0.975, 3) == pytest.approx(t.ppf(0.975, 3), rel=0.01)
+        assert s.student_t_quantile(0.975, dof) == pytest.approx(t.ppf(0.975, dof), rel=1e-9)
+    assert s.student_t_quantile(0.975, 3) == pytest.approx(t.ppf(0.975, 3), rel=0.01)
     for dof in (10, 30, 200):
-        assert s._student_t_quantile(0.975, dof) == pytest.approx(t.ppf(0.975, dof), rel=1e-4)
+        assert s.student_t_quantile(0.975, dof) == pytest.approx(t.ppf(0.975, dof), rel=1e-4)
 
 
 def _coverage(interval, draw, truth):
