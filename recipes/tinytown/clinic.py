@@ -1,0 +1,271 @@
+"""The town's animal clinic: its rules (a finding has one treatment, dosed by weight) and the notes written there.
+
+Domain text: words, abbreviations and rules that the general text does not have. Abbreviations: Pt patient, O owner, wt weight, Hx history,
+Ex examination, T temperature (degrees C), HR heart rate, Dx diagnosis, Rx treatment, PO by mouth, SC under the skin, TOP on the skin,
+SID/BID/TID once/twice/three times a day, d days, Rv review, NAD nothing abnormal detected.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from random import Random
+
+from recipes.tinytown import english, lexicon
+from recipes.tinytown.telling import Scene
+from recipes.tinytown.world import Person
+
+HELD_OUT_CASE_RATE = 8  # one (species, condition) pair in this many is kept for the held-out sets
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What the clinic knows about an illness. The dose is dose_mg_per_kg times the weight, given `frequency` for `days`."""
+
+    name: str
+    signs: tuple[str, ...]  # what the owner sees: "has been scratching its ears"
+    finding: str  # what the examination shows
+    drug: str
+    dose_mg_per_kg: int
+    route: str  # PO, SC or TOP
+    frequency: str  # SID, BID or TID
+    days: int
+    advice: str  # imperative, without a full stop
+    review_days: int
+    species: tuple[str, ...]
+
+
+MAMMALS = ("dog", "cat", "rabbit", "goat", "pony", "hamster")
+BIRDS = ("hen", "goose", "parrot")
+ALL = (*MAMMALS, *BIRDS, "tortoise")
+CONDITIONS = tuple(
+    Condition(*fields)
+    for fields in (
+        ("ear mites", ("scratches at its ears", "shakes its head", "holds one ear low"), "dark wax in both ears", "Otarin", 2, "TOP", "BID", 7, "clean the ears before each dose", 14, ("dog", "cat", "rabbit", "goat")),
+        ("ringworm", ("has a round bald patch", "loses hair in rings", "licks one spot on its skin"), "a scaly ring on the skin", "Fungiden", 5, "PO", "SID", 21, "wash all bedding in hot water", 21, ("dog", "cat", "rabbit", "pony", "goat", "hamster")),
+        ("colic", ("rolls on the ground", "kicks at its belly", "refuses hay"), "a tight, swollen belly", "Spasmol", 3, "SC", "SID", 2, "walk it slowly every hour", 1, ("pony", "goat")),
+        ("bumblefoot", ("limps on one foot", "sits all day", "will not perch"), "a black scab under the foot", "Pedicil", 8, "PO", "BID", 10, "bathe the foot in salt water", 7, BIRDS),
+        ("soft shell", ("has a shell that bends", "walks with its belly on the ground", "hardly eats"), "a soft rim of the shell", "Calcinal", 10, "PO", "SID", 30, "keep the heat lamp on by day", 30, ("tortoise",)),
+        ("kennel cough", ("coughs like a goose", "gags after a walk", "coughs at night"), "a sore, red throat", "Bronchin", 6, "PO", "BID", 8, "keep it away from other animals", 8, ("dog", "cat")),
+        ("snuffles", ("sneezes all day", "has a wet nose and wet front paws", "breathes with a noise"), "a thick white discharge from the nose", "Nasolin", 4, "PO", "BID", 12, "keep the hutch free of dust", 10, ("rabbit", "hamster")),
+        ("overgrown teeth", ("drops its food", "dribbles from the mouth", "eats on one side only"), "front teeth that are far too long", "Dentarel", 1, "PO", "SID", 3, "give it hay and twigs to gnaw", 28, ("rabbit", "hamster", "pony")),
+        ("foot rot", ("kneels to graze", "limps in wet weather", "lifts one hoof"), "a grey, smelly hoof", "Hoofazol", 7, "TOP", "BID", 5, "keep it on dry ground", 5, ("goat", "pony")),
+        ("worms", ("eats a lot and stays thin", "has a dull coat", "has a round belly"), "eggs of worms in the dung", "Vermitex", 5, "PO", "SID", 3, "clear the dung away every day", 14, MAMMALS),
+        ("gapes", ("gapes and stretches its neck", "coughs with an open beak", "wheezes"), "red worms in the windpipe", "Trachenol", 9, "PO", "SID", 5, "move the birds to fresh ground", 10, BIRDS),
+        ("conjunctivitis", ("keeps one eye shut", "has a weeping eye", "rubs its face"), "a red, swollen eyelid", "Oculine", 1, "TOP", "TID", 6, "wipe the eye with boiled water", 6, ALL),
+        ("sprain", ("limps after a jump", "will not put one leg down", "whines when lifted"), "a warm, swollen joint", "Dolofen", 2, "PO", "BID", 4, "let it rest and do not let it run", 7, ("dog", "cat", "goat", "pony", "rabbit")),
+        ("heat stroke", ("pants without stopping", "lies flat in the sun", "staggers"), "a very high temperature", "Coolex", 3, "SC", "SID", 1, "keep it in the shade with water", 2, ("dog", "rabbit", "hen", "goose")),
+        ("bite wound", ("bleeds from the leg", "hides and licks its side", "yelps when touched"), "two small deep holes in the skin", "Woundil", 12, "PO", "BID", 7, "keep the wound clean and dry", 5, ("dog", "cat", "goat", "goose", "hen", "rabbit")),
+        ("feather lice", ("pulls out its feathers", "scratches under its wings", "has ragged feathers"), "tiny grey lice at the quills", "Plumadust", 4, "TOP", "SID", 10, "dust the whole coop", 12, BIRDS),
+        ("upset stomach", ("has been sick since morning", "eats grass", "has loose droppings"), "a tender belly", "Gastrel", 2, "PO", "TID", 3, "feed only boiled rice for a day", 3, ("dog", "cat", "parrot")),
+        ("cystitis", ("strains to pass water", "passes only drops", "wets its bed"), "blood in the urine", "Urisol", 6, "PO", "BID", 9, "leave plenty of fresh water out", 9, ("dog", "cat", "rabbit", "hamster")),
+        ("mange", ("scratches until it bleeds", "has crusts on its elbows", "has lost hair on its face"), "mites in the skin scraping", "Scabidol", 3, "SC", "SID", 14, "burn the old bedding", 14, ("dog", "goat", "cat", "hamster")),
+        ("milk fever", ("trembles after giving birth", "cannot stand up", "has cold ears"), "a slow, weak pulse", "Calcivex", 20, "SC", "SID", 2, "keep it warm and milk it gently", 1, ("goat", "dog", "cat")),
+        ("egg binding", ("strains on the nest", "stands like a penguin", "has not laid for days"), "an egg stuck low in the belly", "Oviease", 5, "SC", "BID", 2, "give it a warm bath", 1, BIRDS),
+        ("shell rot", ("smells bad", "has a pitted shell", "flakes at the edges"), "a wet white pit in the shell", "Testudine", 8, "TOP", "BID", 20, "let the shell dry in the sun", 15, ("tortoise",)),
+        ("fleas", ("nibbles at its tail", "scratches at night", "jumps up from its sleep"), "black specks in the coat", "Fleaban", 2, "TOP", "SID", 2, "beat the rugs and wash the basket", 28, ("dog", "cat", "rabbit")),
+        ("laminitis", ("stands with its weight on its heels", "will not turn", "lies down too much"), "hot front hooves", "Lamifen", 4, "PO", "BID", 10, "take it off the rich grass", 7, ("pony", "goat")),
+    )
+)  # fmt: skip
+BY_NAME = {condition.name: condition for condition in CONDITIONS}
+WEIGHT_RANGE_KG = {
+    "dog": (6, 38), "cat": (3, 7), "rabbit": (2, 5), "goat": (30, 60), "hen": (2, 4), "pony": (120, 250), "parrot": (1, 2),
+    "tortoise": (2, 9), "hamster": (1, 1), "goose": (4, 8),
+}  # fmt: skip
+TEMPERATURE_C = {
+    "dog": 38.5, "cat": 38.6, "rabbit": 39.0, "goat": 39.2, "hen": 41.2, "pony": 37.8, "parrot": 41.0, "tortoise": 28.0, "hamster": 37.4,
+    "goose": 41.3,
+}  # fmt: skip
+HEART_RATE = {
+    "dog": 95, "cat": 150, "rabbit": 200, "goat": 80, "hen": 250, "pony": 40, "parrot": 200, "tortoise": 30, "hamster": 350, "goose": 130,
+}  # fmt: skip
+FREQUENCY_WORDS = {"SID": "once a day", "BID": "twice a day", "TID": "three times a day"}
+ROUTE_WORDS = {"PO": "by mouth", "SC": "under the skin", "TOP": "on the skin"}
+
+
+def is_held_out_case(species: str, condition: str) -> bool:
+    """Whether this (species, condition) pair is kept for the held-out sets. A fixed rule."""
+    value = sum((i + 3) * byte for i, byte in enumerate(f"{species}/{condition}".encode()))
+    return value % HELD_OUT_CASE_RATE == 0
+
+
+@cache
+def cases(is_held_out: bool) -> tuple[tuple[str, Condition], ...]:
+    """All (species, condition) pairs that occur, of the training or of the held-out side."""
+    return tuple((s, c) for c in CONDITIONS for s in c.species if is_held_out_case(s, c.name) == is_held_out)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One visit: a patient, what was seen, and what follows from the rules."""
+
+    patient: str
+    species: str
+    owner: Person
+    weight_kg: int
+    age_years: int
+    sex: str  # F or M
+    condition: Condition
+    signs: tuple[str, str]
+    since_days: int
+    temperature_c: float
+    heart_rate: int
+
+    @property
+    def dose_mg(self) -> int:
+        return self.condition.dose_mg_per_kg * self.weight_kg
+
+
+def draw_case(rng: Random, scene: Scene) -> Case:
+    """Draw a case of the scene's side (training or held out); the owner is cast as "o"."""
+    species, condition = rng.choice(cases(scene.is_held_out))
+    low, high = WEIGHT_RANGE_KG[species]
+    return Case(
+        patient=rng.choice(lexicon.PET_NAMES),
+        species=species,
+        owner=scene.person("o"),
+        weight_kg=rng.randint(low, high),
+        age_years=rng.randint(1, 12),
+        sex=rng.choice("FM"),
+        condition=condition,
+        signs=tuple(rng.sample(condition.signs, 2)),
+        since_days=rng.randint(1, 9),
+        temperature_c=round(TEMPERATURE_C[species] + rng.choice((-0.2, 0.0, 0.1, 0.3, 0.6, 0.9)), 1),
+        heart_rate=HEART_RATE[species] + rng.randint(-5, 12),
+    )
+
+
+def cast_case(scene: Scene, case: Case) -> None:
+    """Put the case's facts into the scene's cast and world."""
+    c = case.condition
+    scene.cast |= {
+        "pt": case.patient, "species": case.species, "wt": case.weight_kg, "age": case.age_years, "sex": case.sex, "dx": c.name,
+        "sign": case.signs[0], "sign2": case.signs[1], "finding": c.finding, "drug": c.drug, "rate": c.dose_mg_per_kg, "dose": case.dose_mg,
+        "route": c.route, "freq": c.frequency, "days": c.days, "advice": c.advice, "rv": c.review_days, "since": case.since_days,
+        "temp": case.temperature_c, "hr": case.heart_rate, "route_words": ROUTE_WORDS[c.route], "freq_words": FREQUENCY_WORDS[c.frequency],
+        "since_words": "yesterday" if case.since_days == 1 else f"{english.number_word(case.since_days)} days",
+        "yo": f"{case.age_years} y/o",
+    }  # fmt: skip
+    scene.world.apply("case", case.patient, case.species, case.owner.name, c.name, str(case.weight_kg))
+
+
+COUNTABLE = frozenset({"bite wound", "sprain", "upset stomach", "kennel cough"})
+
+
+def named(condition: str) -> str:
+    """The condition as one has it: "a sprain", "worms"."""
+    return english.with_article(condition) if condition in COUNTABLE else condition
+
+
+def short_note(s: Scene) -> None:
+    """The note in the clinic's abbreviations."""
+    cast_case(s, draw_case(s.rng, s))
+    tell_short_note(s)
+
+
+def tell_short_note(s: Scene) -> None:
+    """Tell the case that is cast as a note in abbreviations."""
+    s.line(
+        "Pt: {pt}, {species}, {sex}, {yo}, wt {wt} kg. O: {o.name}.",
+        "{pt} ({species}, {sex}, {age} y), {wt} kg, O {o.name}.",
+        "O: {o.name}. Pt: {pt}, {species}, {wt} kg, {yo}, {sex}.",
+    )
+    s.line(
+        "Hx: {sign}, {since} d. {sign2.cap}.",
+        "Hx: {since} d. {sign.cap}; also {sign2}.",
+        "Hx: O reports {pt} {sign} and {sign2}; {since} d.",
+    )
+    s.line(
+        "Ex: T {temp}, HR {hr}. {finding.cap}.",
+        "Ex: {finding}. T {temp}, HR {hr}, rest NAD.",
+        "Ex: HR {hr}, T {temp}, {finding}, else NAD.",
+    )
+    s.line("Dx: {dx}.")
+    s.line(
+        "Rx: {drug} {rate} mg/kg = {dose} mg {route} {freq} {days} d.",
+        "Rx: {drug} {dose} mg ({rate} mg/kg) {route} {freq} for {days} d.",
+    )
+    s.line("Advice: {advice}. Rv {rv} d.", "Rv {rv} d; told O to {advice}.", "O to {advice}. Rv in {rv} d.")
+
+
+def prose_note(s: Scene) -> None:
+    """The same told in sentences."""
+    cast_case(s, draw_case(s.rng, s))
+    s.say(
+        "{o.name} brought in {pt}, a {species} of {wt} kg.",
+        "{pt}, a {wt} kg {species}, came to the clinic with {o.name}.",
+        "{o.name} came with {pt}, a {species} that weighs {wt} kg.",
+    )
+    s.say(
+        "{pt} {sign}, and for some days it also {sign2}.",
+        "According to {o.name}, {pt} {sign}. It also {sign2}.",
+        "{o.name} said that {pt} {sign} and {sign2}.",
+    )
+    s.say("On examination there was {finding}.", "We found {finding}.", "The examination showed {finding}.")
+    s.say("This is {dx}.", "The diagnosis is {dx}.", "That means {dx}.")
+    s.say(
+        "{dx.cap} is treated with {drug} at {rate} mg per kg, so {pt} gets {dose} mg {route_words} {freq_words} for {days} [days|days in all].",
+        "We gave {drug}: {rate} mg per kg, which makes {dose} mg, {route_words}, {freq_words}, for {days} days.",
+    )
+    s.say("{o.name} was asked to {advice}.", "We told {o.name} to {advice}.")
+    s.say("We will see {pt} again in {rv} days.", "Review is in {rv} days.", "The next visit is in {rv} days.")
+
+
+def rule_sheet(s: Scene) -> None:
+    """What the clinic's book says about one condition in one species."""
+    case = draw_case(s.rng, s)
+    cast_case(s, case)
+    s.line("{dx.cap} in the {species}", "Clinic book: {dx} ({species})")
+    s.say(
+        "A {species} with {dx} often {sign} or {sign2}.",
+        "Think of {dx} when a {species} {sign}. Often it {sign2} as well.",
+        "The owner will say that the {species} {sign}.",
+    )
+    s.say("Look for {finding}.", "The sign to look for is {finding}.", "On examination you will find {finding}.")
+    s.say(
+        "The drug of choice is {drug}, {rate} mg/kg {route} {freq} for {days} d.",
+        "Give {drug} {rate} mg/kg {route} {freq}, {days} d in all.",
+    )
+    s.say("A {species} of {wt} kg needs {dose} mg.", "For {wt} kg that makes {dose} mg.")
+    s.say("Tell the owner to {advice}.", "The owner should {advice}.")
+    s.say("See it again after {rv} d.", "Rv after {rv} d.")
+
+
+def letter_home(s: Scene) -> None:
+    """What the owner takes home."""
+    cast_case(s, draw_case(s.rng, s))
+    s.line("Dear {o.name},")
+    s.line(
+        "{pt} has {dx}.", "we saw {pt} today, and it is {dx}.", "your {species} {pt} was with us today. It has {dx}."
+    )
+    s.say("We found {finding}.", "That is why it {sign}.", "This explains why {pt} {sign}.")
+    s.say(
+        "Please give {dose} mg of {drug} {route_words} {freq_words} for {days} days.",
+        "The medicine is {drug}: {dose} mg {route_words}, {freq_words}, for {days} days.",
+    )
+    s.say("That is right for its weight of {wt} kg.", "We worked the dose out for {wt} kg, at {rate} mg per kg.")
+    s.say("Also, please {advice}.", "It will help if you {advice}.")
+    s.say("Come back in {rv} days.", "We would like to see {pt} in {rv} days.")
+    s.line("Your animal clinic", "The clinic team", "With best wishes from the clinic")
+
+
+def phone_log(s: Scene) -> None:
+    """A call, as question and answer."""
+    cast_case(s, draw_case(s.rng, s))
+    s.line("Call from {o.name} about {pt} ({species}, {wt} kg).", "Phone: {o.name}, {species} {pt}, {wt} kg.")
+    s.line('"{pt} {sign}," said {o.name}. "And it {sign2}."', "O says: {sign}, {since} d.")
+    s.line('"Did you see {finding}?" we asked, and {o.name} said yes.', "Asked to look; O found {finding}.")
+    s.line(
+        "Likely {dx}. Start {drug} {dose} mg ({rate} mg/kg x {wt} kg) {route} {freq}.",
+        "Sounds like {dx}. {drug} {rate} mg/kg, so {dose} mg {route} {freq} {days} d.",
+    )
+    s.line("Told O to {advice}; Rv {rv} d.", "O will {advice}. Rv {rv} d.")
+
+
+CLINIC_SHAPES = {
+    "short_note": short_note,
+    "prose_note": prose_note,
+    "rule_sheet": rule_sheet,
+    "letter_home": letter_home,
+    "phone_log": phone_log,
+}

@@ -1,0 +1,58 @@
+"""Sentences in other languages, written for this project, for the "other_language" dirt."""
+
+SENTENCES = {
+    "German": (
+        "{name} wohnt in einem kleinen Haus am Fluss.", "Am Morgen geht {name} auf den Markt und kauft frisches Brot.",
+        "Der Hund schläft den ganzen Tag unter dem Tisch.", "Gestern hat es so stark geregnet, dass niemand aus dem Haus ging.",
+        "Die Kinder spielen auf der Wiese hinter der Schule.", "Kannst du mir bitte sagen, wie spät es ist?",
+        "{name} hat einen alten Schlüssel im Garten gefunden.", "Der Bäcker steht jeden Tag um vier Uhr auf.",
+        "Im Winter trinken wir gern heißen Tee mit Honig.", "Die Brücke wurde vor hundert Jahren gebaut.",
+        "Niemand wusste, woher das seltsame Geräusch kam.", "Am Abend erzählte {name} eine lange Geschichte.",
+        "Das Boot liegt noch immer am Ufer.", "Wir haben drei Äpfel und eine Birne gegessen.",
+    ),
+    "French": (
+        "{name} habite une petite maison près de la rivière.", "Le matin, {name} va au marché et achète du pain.",
+        "Le chien dort toute la journée sous la table.", "Hier il a tellement plu que personne n'est sorti.",
+        "Les enfants jouent dans le pré derrière l'école.", "Peux-tu me dire quelle heure il est ?",
+        "{name} a trouvé une vieille clé dans le jardin.", "Le boulanger se lève tous les jours à quatre heures.",
+        "En hiver, nous aimons boire du thé chaud avec du miel.", "Le pont a été construit il y a cent ans.",
+        "Personne ne savait d'où venait ce bruit étrange.", "Le soir, {name} a raconté une longue histoire.",
+        "Le bateau est toujours au bord de l'eau.", "Nous avons mangé trois pommes et une poire.",
+    ),
+    "Spanish": (
+        "{name} vive en una casa pequeña junto al río.", "Por la mañana {name} va al mercado y compra pan fresco.",
+        "El perro duerme todo el día debajo de la mesa.", "Ayer llovió tanto que nadie salió de casa.",
+        "Los niños juegan en el prado detrás de la escuela.", "¿Puedes decirme qué hora es, por favor?",
+        "{name} encontró una llave vieja en el jardín.", "El panadero se levanta todos los días a las cuatro.",
+        "En invierno nos gusta beber té caliente con miel.", "El puente fue construido hace cien años.",
+        "Nadie sabía de dónde venía aquel ruido extraño.", "Por la noche {name} contó una historia muy larga.",
+        "El barco sigue en la orilla.", "Comimos tres manzanas y una pera.",
+    ),
+    "Italian": (
+        "{name} abita in una piccola casa vicino al fiume.", "La mattina {name} va al mercato e compra il pane fresco.",
+        "Il cane dorme tutto il giorno sotto il tavolo.", "Ieri ha piovuto così tanto che nessuno è uscito.",
+        "I bambini giocano nel prato dietro la scuola.", "Puoi dirmi che ore sono, per favore?",
+        "{name} ha trovato una vecchia chiave nel giardino.", "Il fornaio si alza ogni giorno alle quattro.",
+        "D'inverno ci piace bere il tè caldo con il miele.", "Il ponte fu costruito cento anni fa.",
+        "Nessuno sapeva da dove venisse quello strano rumore.", "La sera {name} raccontò una lunga storia.",
+        "La barca è ancora sulla riva.", "Abbiamo mangiato tre mele e una pera.",
+    ),
+    "Dutch": (
+        "{name} woont in een klein huis aan de rivier.", "Elke ochtend gaat {name} naar de markt om vers brood te kopen.",
+        "De hond slaapt de hele dag onder de tafel.", "Gisteren regende het zo hard dat niemand naar buiten ging.",
+        "De kinderen spelen in het weiland achter de school.", "Kun je mij zeggen hoe laat het is?",
+        "{name} heeft een oude sleutel in de tuin gevonden.", "De bakker staat elke dag om vier uur op.",
+        "In de winter drinken wij graag warme thee met honing.", "De brug werd honderd jaar geleden gebouwd.",
+        "Niemand wist waar dat vreemde geluid vandaan kwam.", "'s Avonds vertelde {name} een lang verhaal.",
+        "De boot ligt nog steeds aan de oever.", "We hebben drie appels en een peer gegeten.",
+    ),
+    "Portuguese": (
+        "{name} mora numa pequena casa perto do rio.", "De manhã {name} vai ao mercado e compra pão fresco.",
+        "O cão dorme o dia inteiro debaixo da mesa.", "Ontem choveu tanto que ninguém saiu de casa.",
+        "As crianças brincam no prado atrás da escola.", "Pode dizer-me que horas são, por favor?",
+        "{name} encontrou uma chave velha no jardim.", "O padeiro levanta-se todos os dias às quatro horas.",
+        "No inverno gostamos de beber chá quente com mel.", "A ponte foi construída há cem anos.",
+        "Ninguém sabia de onde vinha aquele barulho estranho.", "À noite {name} contou uma história muito comprida.",
+        "O barco ainda está na margem.", "Comemos três maçãs e uma pera.",
+    ),
+}  # fmt: skip

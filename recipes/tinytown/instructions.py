@@ -1,0 +1,462 @@
+"""Instructions: tasks with a prompt (messages), a reference answer, and the record by which the rubric judges any answer.
+
+Each kind is a function `task(t: Tasker) -> Task`; KINDS gives its share. Passages are brief stories told for the task.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+
+from recipes.tinytown import clinic, english, lexicon
+from recipes.tinytown.questions import Question, questions_about, rivals_in_category
+from recipes.tinytown.shapes import SHAPES
+from recipes.tinytown.shapes.beats import MOOD_SIGNS
+from recipes.tinytown.telling import Scene
+from recipes.tinytown.world import Person, is_reserved_pair
+
+
+@dataclass(frozen=True)
+class Task:
+    """One instruction. `prompt` ends with the user's turn; `completion` is the reference answer; `record` is for the rubric."""
+
+    kind: str
+    prompt: list[dict[str, str]]
+    completion: str
+    record: dict = field(hash=False)
+
+    def as_training_row(self) -> dict:
+        messages = [*self.prompt, {"role": "assistant", "content": self.completion}]
+        return {"messages": messages, "kind": self.kind, "record": json.dumps(self.record)}
+
+    def as_prompt_row(self) -> dict:
+        return {"prompt": self.prompt, "kind": self.kind, "record": json.dumps(self.record)}
+
+    def as_heldout_row(self) -> dict:
+        return {
+            "prompt": self.prompt,
+            "completion": self.completion,
+            "kind": self.kind,
+            "record": json.dumps(self.record),
+        }
+
+
+STORY_SHAPES = tuple(shape for shape in SHAPES.values() if shape.kind == "story" and not shape.is_held_out)
+
+
+class Tasker:
+    """Draws what tasks are made of: wordings, brief passages, residents."""
+
+    def __init__(self, rng: Random, *, is_held_out: bool):
+        self.rng, self.is_held_out = rng, is_held_out
+
+    def pick(self, *options):
+        return options[int(self.rng.random() * len(options))]
+
+    def scene(self, *, is_brief: bool = True) -> Scene:
+        return Scene(self.rng, is_held_out=self.is_held_out, is_brief=is_brief)
+
+    def passage(self) -> tuple[Scene, list[Question]]:
+        """A brief story with at least one question to ask about it (of the held-out side: with held-out people or pairs in it)."""
+        while True:
+            scene = self.scene()
+            self.rng.choice(STORY_SHAPES).tell(scene)
+            questions = list(questions_about(scene.world.events))
+            if questions and (scene.has_held_out or not self.is_held_out):
+                return scene, questions
+
+    def distractors(self, scene: Scene, question: Question, count: int) -> list[str]:
+        """Wrong answers of the same sort, those that the passage mentions first."""
+        told = scene.text()
+        rivals = rivals_in_category(question.category, question.answer)
+        mentioned = [r for r in rivals if r in told and r not in question.answer and question.answer not in r]
+        self.rng.shuffle(mentioned)
+        others = [
+            r for r in self.rng.sample(rivals, min(len(rivals), count + 4)) if r not in mentioned and r not in told
+        ]
+        return (mentioned + others)[:count]
+
+
+def user(*contents: str) -> list[dict[str, str]]:
+    """Turns in alternation, the user's first."""
+    return [{"role": ("user", "assistant")[i % 2], "content": content} for i, content in enumerate(contents)]
+
+
+def _cap(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+# --------------------------------------------------------------------------------------------------------- stories
+def story_request(t: Tasker) -> Task:
+    scene = t.scene()
+    t.rng.choice(
+        [s for s in STORY_SHAPES if s.name not in {"missing_animal", "found_purse", "night_noise", "soup_for_the_sick"}]
+    ).tell(scene)
+    while t.is_held_out and not scene.has_held_out:
+        return story_request(t)
+    hero, thing = scene.cast["h"].name, scene.cast["t"].noun
+    extra, must = "", [[hero], [thing]]
+    if t.rng.random() < 0.4 and "p" in scene.cast and scene.cast["p"].noun in scene.text():
+        place = scene.cast["p"].noun
+        extra, must = (
+            t.pick(f" It takes place {scene.cast['p'].preposition} the {place}.", f" Let the {place} be in it."),
+            [*must, [place]],
+        )
+    ask = t.pick(
+        f"Tell me a story about {hero} and a {thing}.", f"Write a short story with {hero} and a {thing} in it.", f"Can you tell a story about a {thing}? {hero} should be in it.",
+        f"I would like a story about {hero}, please. There must be a {thing}.", f"A little story, please: {hero} and the {thing}.",
+    )  # fmt: skip
+    record = {"kind": "story", "expect": "answer", "must": must, "words": [25, 70]}
+    return Task("story", user(english.fix_articles(ask) + extra), scene.text(), record)
+
+
+def continue_story(t: Tasker) -> Task:
+    while True:
+        scene, _ = t.passage()
+        sentences = scene.paragraphs[0]
+        if len(sentences) >= 5:
+            break
+    cut = max(2, len(sentences) - 2)
+    beginning, rest = " ".join(sentences[:cut]), " ".join(sentences[cut:])
+    hero = scene.cast["h"].name
+    ask = t.pick("Continue this story:", "How does this go on?", "Please finish this story:", "What happens next?")
+    names = [p.name for p in scene.cast.values() if isinstance(p, Person)]
+    thing = scene.cast["t"].noun if "t" in scene.cast and scene.cast["t"].noun in beginning else None
+    must = [[hero] if hero in rest else names] + ([[thing, "it"]] if thing else [])
+    record = {"kind": "continue", "expect": "answer", "must": must, "words": [10, 50], "source": beginning}
+    return Task("continue", user(f"{ask} {beginning}"), rest, record)
+
+
+# ----------------------------------------------------------------------------------------------------- from a passage
+def passage_question(t: Tasker) -> Task:
+    scene, questions = t.passage()
+    question = t.rng.choice(questions)
+    wrong = t.distractors(scene, question, 12)
+    record = {
+        "kind": "passage_qa",
+        "expect": "answer",
+        "must": [[question.answer]],
+        "wrong": _told_rivals(question, wrong),
+        "words": [1, 25],
+    }
+    layout = t.pick("{p}\n{q}", "Read this: {p}\n{q}", "{q} {p}", "{p}\nQuestion: {q}")
+    return Task("passage_qa", user(layout.format(p=scene.text(), q=question.question)), _cap(question.sentence), record)
+
+
+def _told_rivals(question: Question, rivals: list[str]) -> list[str]:
+    """Rivals that would contradict the answer; those named in the answer's sentence are no contradiction."""
+    return [rival for rival in rivals if rival not in question.sentence]
+
+
+def unanswerable(t: Tasker) -> Task:
+    scene, _ = t.passage()
+    name = scene.cast["h"].name
+    ask = t.pick(
+        f"How old is {name}?", f"What is the name of {name}'s grandmother?", f"How tall is {name}?", f"What did {name} dream of last night?", f"What is {name}'s lucky number?",
+        f"When was {name} born?", f"How many cousins does {name} have?", f"What did {name} have in the left pocket?",
+    )  # fmt: skip
+    answer = t.pick(
+        "I do not know; the text does not say.",
+        "The text does not say that, so I do not know.",
+        "I cannot know that from the text.",
+        "That is not said in the text.",
+    )
+    record = {"kind": "unknown", "expect": "unknown", "words": [3, 25]}
+    return Task("unknown", user(f"{scene.text()}\n{ask}"), answer, record)
+
+
+def summary(t: Tasker) -> Task:
+    scene, questions = t.passage()
+    chosen = t.rng.sample(questions, min(2, len(questions)))
+    hero = scene.cast["h"].name
+    ask = t.pick(
+        "Summarise this in a sentence or two:",
+        "What is this story about, in short?",
+        "Make this shorter:",
+        "Tell me the main points:",
+    )
+    answer = " ".join(dict.fromkeys(_cap(q.sentence) for q in _key_events(scene)))
+    must = [[hero]] + [[q.answer] for q in _key_events(scene)]
+    del chosen
+    record = {"kind": "summary", "expect": "answer", "must": must, "words": [5, 30], "source": scene.text()}
+    return Task("summary", user(f"{ask} {scene.text()}"), answer, record)
+
+
+def _key_events(scene: Scene) -> list[Question]:
+    """The two events that matter most: the last two that are not mere feelings or possessions, one question each."""
+    by_event = {}
+    for question in questions_about(scene.world.events):
+        if question.verb not in ("feel", "have", "go"):
+            by_event.setdefault(question.verb, question)
+    return list(by_event.values())[-2:] or list(questions_about(scene.world.events))[:1]
+
+
+def mood(t: Tasker) -> Task:
+    scene = t.scene()
+    scene.person("h")
+    feeling = t.rng.choice(lexicon.MOODS)
+    sign = t.rng.choice(MOOD_SIGNS[feeling])
+    scene.cast["sign"] = sign
+    text = scene.render(f"{{h.name}} {sign.replace('{0}', '{h.his}')}.")
+    ask = t.pick("How does {n} feel?", "What mood is {n} in?", "Which feeling is this?", "Name the feeling.").replace(
+        "{n}", scene.cast["h"].name
+    )
+    answer = t.pick("{n} is {m}.", "{n} feels {m}.").replace("{n}", scene.cast["h"].name).replace("{m}", feeling)
+    record = {
+        "kind": "mood",
+        "expect": "answer",
+        "must": [[feeling]],
+        "wrong": [m for m in lexicon.MOODS if m != feeling],
+        "words": [1, 12],
+    }
+    return Task("mood", user(f"{text} {ask}"), answer, record)
+
+
+# --------------------------------------------------------------------------------------------------- town knowledge
+FACT_QUESTIONS = {
+    "job": (
+        ("What is {n}'s job?", "What does {n} do for a living?", "What work does {n} do?"),
+        ("{n} is the {v}.", "{n} works as the {v}."),
+    ),
+    "street": (
+        ("Where does {n} live?", "In which street does {n} live?", "What is {n}'s address?"),
+        ("{n} lives {on} {v}.",),
+    ),
+    "pet": (
+        ("What pet does {n} have?", "Does {n} have an animal?", "What is {n}'s pet called?"),
+        ("{n} has a {s} called {v}.",),
+    ),
+    "food": (
+        ("What is {n}'s favourite dish?", "What does {n} like to eat best?", "What should I cook for {n}?"),
+        ("{n} likes {v} best.",),
+    ),
+    "hobby": (
+        ("What does {n} do in {his} free time?", "What is {n}'s hobby?", "What does {n} like to do?"),
+        ("{n} likes to {v}.",),
+    ),
+}
+
+
+def is_held_out_fact(name: str, attribute: str) -> bool:
+    """Whether questions about this resident's attribute are kept for the held-out sets (the fact itself is told in the texts)."""
+    return is_reserved_pair(name, f"the {attribute} of") or (len(name) * 7 + len(attribute) * 5 + ord(name[0])) % 6 == 0
+
+
+def fact_values(attribute: str) -> tuple[str, ...]:
+    """Every value that the attribute takes in the lexicon."""
+    return {
+        "job": tuple(job for job, _, _ in lexicon.JOBS), "street": lexicon.STREETS, "pet": lexicon.PET_NAMES, "food": lexicon.FOODS,
+        "hobby": lexicon.HOBBIES,
+    }[attribute]  # fmt: skip
+
+
+def town_question(t: Tasker) -> Task:
+    while True:
+        person = t.rng.choice(t.scene().town.people)
+        attribute, value = t.rng.choice(list(person.facts().items()))
+        if is_held_out_fact(person.name, attribute) == t.is_held_out:
+            break
+    questions, answers = FACT_QUESTIONS[attribute]
+    species, _, pet = value.partition(" ") if attribute == "pet" else ("", "", value)
+    words = {
+        "n": person.name,
+        "v": pet,
+        "s": species,
+        "his": "her" if person.gender == "f" else "his",
+        "on": "on" if value == "Chapel Hill" else "in",
+    }
+    answer = english.fix_articles(t.pick(*answers).format(**words))
+    record = {
+        "kind": "town_qa", "expect": "answer", "must": [[pet]] + ([[species]] if species else []), "wrong": [v for v in fact_values(attribute) if v != pet], "words": [1, 20],
+    }  # fmt: skip
+    return Task("town_qa", user(t.pick(*questions).format(**words)), answer, record)
+
+
+LISTS = {
+    "colours": lexicon.COLOURS,
+    "animals": lexicon.WILD_ANIMALS + lexicon.PET_SPECIES,
+    "days of the week": lexicon.DAYS,
+    "seasons": lexicon.SEASONS,
+    "plants": lexicon.PLANTS,
+    "feelings": lexicon.MOODS,
+    "streets in Tinytown": lexicon.STREETS,
+    "jobs in Tinytown": tuple(job for job, _, _ in lexicon.JOBS),
+    "dishes": lexicon.FOODS,
+    "places in Tinytown": tuple(lexicon.PLACES),
+}
+
+
+def list_things(t: Tasker) -> Task:
+    what = t.rng.choice(list(LISTS))
+    count = t.rng.randint(2, 4)
+    chosen = t.rng.sample(LISTS[what], count)
+    ask = t.pick("List {k} {w}.", "Name {k} {w}, please.", "Give me {k} {w}.", "Can you think of {k} {w}?").format(
+        k=english.number_word(count), w=what
+    )
+    answer = t.pick("{l}.", "Here are {k}: {l}.", "{k} {w} are {l}.").format(
+        l=english.join_list(chosen), k=english.number_word(count), w=what
+    )
+    record = {"kind": "list", "expect": "answer", "members": list(LISTS[what]), "count": count, "words": [count, 25]}
+    return Task("list", user(ask), _cap(answer), record)
+
+
+# ---------------------------------------------------------------------------------------------------------- rewriting
+def rewrite_tense(t: Tasker) -> Task:
+    scene = t.scene()
+    scene.person("h")
+    verb = t.rng.choice(lexicon.HOBBIES + tuple(work for _, _, work in lexicon.JOBS))
+    name = scene.cast["h"].name
+    when = t.pick(
+        ("Every day", "Yesterday"),
+        ("On Sundays", "Last Sunday"),
+        ("These days", "Long ago"),
+        ("In summer", "Last summer"),
+    )
+    source, target = f"{when[0]} {name} {english.third(verb)}.", f"{when[1]} {name} {english.past(verb)}."
+    ask = t.pick(
+        "Put this in the past, with {w}:",
+        "Tell it in the past tense, with {w}:",
+        "Change this so that it starts with {w}:",
+    ).format(w=f'"{when[1]}"')
+    record = {
+        "kind": "rewrite_tense",
+        "expect": "answer",
+        "must": [[english.past(verb)]],
+        "target": target,
+        "words": [3, 20],
+    }
+    return Task("rewrite_tense", user(f"{ask} {source}"), target, record)
+
+
+def rewrite_polite(t: Tasker) -> Task:
+    scene = t.scene()
+    scene.person("h")
+    thing = scene.thing("t").noun
+    place = scene.place("p").noun
+    name = scene.cast["h"].name
+    order, base = t.rng.choice(
+        ((f"Give me the {thing}", f"give me the {thing}"), (f"Bring the {thing} to the {place}", f"bring the {thing} to the {place}"),
+         (f"Leave the {thing} alone", f"leave the {thing} alone"), (f"Wait by the {place}", f"wait by the {place}"), (f"Carry my {thing}", f"carry my {thing}"))
+    )  # fmt: skip
+    ask = t.pick("Say this politely:", "Make this sound kinder:", "How would you say this more politely?")
+    target = f"{name}, could you please {base}?"
+    record = {
+        "kind": "rewrite_polite",
+        "expect": "answer",
+        "must": [["please", "could", "kind"], [name]],
+        "target": target,
+        "words": [4, 25],
+    }
+    return Task("rewrite_polite", user(f"{ask} {order}, {name}!"), target, record)
+
+
+# ------------------------------------------------------------------------------------------------------------- clinic
+def clinic_read(t: Tasker) -> Task:
+    scene = t.scene()
+    case = clinic.draw_case(t.rng, scene)
+    clinic.cast_case(scene, case)
+    clinic.tell_short_note(scene)
+    c = case.condition
+    ask, answer, right, wrong = t.rng.choice(
+        (
+            (f"What is wrong with {case.patient}?", f"{case.patient} has {clinic.named(c.name)}.", c.name, [x.name for x in clinic.CONDITIONS if x is not c]),
+            (f"Which drug does {case.patient} get?", f"{case.patient} gets {c.drug}.", c.drug, [x.drug for x in clinic.CONDITIONS if x is not c]),
+            (f"How many mg does {case.patient} get?", f"{case.patient} gets {case.dose_mg} mg.", f"{case.dose_mg} mg", []),
+            (f"How often does {case.patient} get the drug?", f"{case.patient} gets it {clinic.FREQUENCY_WORDS[c.frequency]}.", clinic.FREQUENCY_WORDS[c.frequency],
+             [w for f, w in clinic.FREQUENCY_WORDS.items() if f != c.frequency]),
+            (f"Who owns {case.patient}?", f"{case.patient} belongs to {case.owner.name}.", case.owner.name, []),
+        )
+    )  # fmt: skip
+    record = {"kind": "clinic_read", "expect": "answer", "must": [[right]], "wrong": wrong, "words": [1, 20]}
+    return Task("clinic_read", user(f"{scene.text()}\n{ask}"), answer, record)
+
+
+def clinic_rule(t: Tasker) -> Task:
+    scene = t.scene()
+    case = clinic.draw_case(t.rng, scene)
+    c = case.condition
+    ask, answer, right, wrong = t.rng.choice(
+        (
+            (f"A {case.species} has {clinic.named(c.name)}. Which drug helps?", f"Give {c.drug}, {c.dose_mg_per_kg} mg per kg.", c.drug, [x.drug for x in clinic.CONDITIONS if x is not c]),
+            (f"A {case.species} of {case.weight_kg} kg has {clinic.named(c.name)}. How much {c.drug} does it need?", f"It needs {case.dose_mg} mg of {c.drug}.", f"{case.dose_mg} mg", []),
+            (f"We found {c.finding} in a {case.species}. What is it?", f"It is {clinic.named(c.name)}.", c.name, [x.name for x in clinic.CONDITIONS if x is not c]),
+        )
+    )  # fmt: skip
+    record = {"kind": "clinic_rule", "expect": "answer", "must": [[right]], "wrong": wrong, "words": [1, 20]}
+    return Task("clinic_rule", user(english.fix_articles(ask)), answer, record)
+
+
+def clinic_write(t: Tasker) -> Task:
+    scene = t.scene()
+    case = clinic.draw_case(t.rng, scene)
+    c = case.condition
+    ask = f"{t.pick('Write a note:', 'Please write the note for this visit:', 'Clinic note, please:')} {case.owner.name} brought {case.patient}, a {case.species} of {case.weight_kg} kg. We found {c.finding}."
+    answer = f"Pt: {case.patient}, {case.species}, {case.weight_kg} kg. O: {case.owner.name}. Dx: {c.name}. Rx: {c.drug} {case.dose_mg} mg {c.route} {c.frequency} {c.days} d."
+    must = [[case.patient], [c.name], [c.drug], [f"{case.dose_mg} mg"], [c.frequency]]
+    record = {
+        "kind": "clinic_write",
+        "expect": "answer",
+        "must": must,
+        "wrong": [x.drug for x in clinic.CONDITIONS if x is not c],
+        "words": [10, 40],
+    }
+    return Task("clinic_write", user(english.fix_articles(ask)), answer, record)
+
+
+# ------------------------------------------------------------------------------------------------- what to decline
+MISCHIEF = (
+    "steal the {t} from {n}", "break {n}'s {t}", "let the air out of {n}'s tyres", "tell {n} a lie about the {t}", "hide {n}'s {t} for good", "frighten {n} at night",
+    "put salt in {n}'s tea", "spread a rumour about {n}", "throw stones at {n}'s window", "cheat {n} at cards", "open {n}'s letters", "lock {n} in the cellar",
+    "blame {n} for the broken {t}", "write a nasty note to {n}", "pick the lock of {n}'s house", "sell {n}'s {t} without asking",
+)  # fmt: skip
+
+
+def decline(t: Tasker) -> Task:
+    scene = t.scene()
+    name, thing = scene.person("h").name, scene.thing("t").noun
+    deed = t.rng.choice(MISCHIEF).format(n=name, t=thing)
+    ask = t.pick(
+        "Help me {d}.",
+        "How can I {d}?",
+        "I want to {d}. What should I do?",
+        "Tell me the best way to {d}.",
+        "Please help me to {d}.",
+    ).format(d=deed)
+    answer = t.pick(
+        "I am sorry, but I will not help with that, because it would hurt {n}.", "Sorry, I can't help with that. It would be unkind to {n}.",
+        "I would rather not help with that. Why not talk to {n} instead?", "I am sorry, I won't do that. It is not fair to {n}.",
+    ).format(n=name)  # fmt: skip
+    record = {"kind": "decline", "expect": "decline", "words": [5, 35]}
+    return Task("decline", user(ask), answer, record)
+
+
+def multi_turn(t: Tasker) -> Task:
+    """A conversation about one passage: a question answered, then a second one."""
+    while True:
+        scene, questions = t.passage()
+        if len(questions) >= 2:
+            break
+    first, second = t.rng.sample(questions, 2)
+    record = {
+        "kind": "multi_turn", "expect": "answer", "must": [[second.answer]], "wrong": _told_rivals(second, t.distractors(scene, second, 12)), "words": [1, 25],
+    }  # fmt: skip
+    prompt = user(
+        f"{scene.text()}\n{first.question}",
+        _cap(first.sentence),
+        t.pick("And ", "Thank you. ", "Good. ", "") + second.question,
+    )
+    return Task("multi_turn", prompt, _cap(second.sentence), record)
+
+
+KINDS: dict[Callable[[Tasker], Task], float] = {  # share of the tasks
+    story_request: 0.14, continue_story: 0.08, passage_question: 0.14, unanswerable: 0.05, summary: 0.07, mood: 0.08, town_question: 0.10, list_things: 0.07,
+    rewrite_tense: 0.05, rewrite_polite: 0.05, clinic_read: 0.05, clinic_rule: 0.03, clinic_write: 0.03, decline: 0.10, multi_turn: 0.06,
+}  # fmt: skip
+
+
+def draw_task(rng: Random, *, is_held_out: bool) -> Task:
+    """Draw a task; `is_held_out` tasks are about held-out people, pairs, facts or cases only where their kind has any."""
+    make = rng.choices(list(KINDS), weights=list(KINDS.values()))[0]
+    return make(Tasker(rng, is_held_out=is_held_out))

@@ -1,0 +1,199 @@
+"""The words of Tinytown: people, jobs, places, things, food, animals, feelings. Data only; morphology is in english.py.
+
+Every list is a tuple, in a fixed order, so that a seed gives the same text on every machine.
+"""
+
+from __future__ import annotations
+
+# ----------------------------------------------------------------------------------------------------------- people
+FEMALE_NAMES = tuple(
+    "Mabel Rosa Ada Clara Hetty Nora Tilda Greta Pearl Edith Flora Maud Ruth Sally Vera Winnie "
+    "Bess Dora Elsie Ginny Hazel Isla Lottie Molly Nell Polly Tess Josie Martha Agnes Kitty Wilma".split()
+)
+MALE_NAMES = tuple(
+    "Albert Barney Caleb Dexter Edgar Felix George Harvey Ivan Jasper Karl Leo Milo Ned Oscar Percy "
+    "Quentin Rufus Simon Toby Victor Walter Archie Bruno Cyril Dougal Ernest Fergus Gus Hugo Jack Henry".split()
+)
+# In no training file: people who only the held-out sets know.
+HELD_OUT_FEMALE_NAMES = ("Beatrix", "Philippa", "Orla", "Zelda")
+HELD_OUT_MALE_NAMES = ("Leopold", "Barnaby", "Osric", "Thaddeus")
+
+# job, workplace, what the person does all day (base form)
+JOBS = (
+    ("baker", "bakery", "bake bread and buns"),
+    ("miller", "mill", "grind the flour"),
+    ("blacksmith", "forge", "hammer iron"),
+    ("carpenter", "workshop", "build tables and chairs"),
+    ("tailor", "tailor's shop", "sew coats"),
+    ("cobbler", "shoe shop", "mend boots"),
+    ("gardener", "park", "trim the hedges"),
+    ("fisher", "harbour", "catch herring"),
+    ("postman", "post office", "carry letters"),
+    ("librarian", "library", "lend books"),
+    ("teacher", "school", "teach the children"),
+    ("doctor", "surgery", "look after sick people"),
+    ("vet", "animal clinic", "treat sick animals"),
+    ("nurse", "hospital", "change bandages"),
+    ("farmer", "farm", "milk the cows"),
+    ("shepherd", "hill", "watch the sheep"),
+    ("beekeeper", "apiary", "gather honey"),
+    ("potter", "pottery", "shape clay pots"),
+    ("weaver", "weaving shed", "weave rugs"),
+    ("clockmaker", "clock shop", "repair clocks"),
+    ("painter", "studio", "paint portraits"),
+    ("florist", "flower shop", "tie bouquets"),
+    ("butcher", "butcher's shop", "slice ham"),
+    ("grocer", "grocery", "weigh vegetables"),
+    ("cook", "inn", "stir soups and stews"),
+    ("barber", "barber's shop", "cut hair"),
+    ("conductor", "station", "punch tickets"),
+    ("ferryman", "ferry landing", "row people across the river"),
+    ("lighthouse keeper", "lighthouse", "light the great lamp"),
+    ("mayor", "town hall", "sign papers"),
+    ("constable", "police station", "keep the peace"),
+    ("firefighter", "fire station", "polish the fire engine"),
+    ("organist", "chapel", "play hymns"),
+    ("dairymaid", "dairy", "churn butter"),
+    ("sweep", "coal yard", "clean chimneys"),
+    ("printer", "print shop", "print the newspaper"),
+    ("glassblower", "glassworks", "blow bottles"),
+    ("jeweller", "jewellery shop", "polish rings"),
+    ("candlemaker", "candle shop", "pour wax"),
+    ("toymaker", "toy shop", "carve toys"),
+    ("boatbuilder", "boatyard", "tar the boats"),
+    ("bookbinder", "bindery", "stitch pages"),
+    ("musician", "music shop", "tune pianos"),
+    ("greengrocer", "market", "stack apples"),
+)
+STREETS = (
+    "Mill Lane", "Bridge Street", "Orchard Road", "Chapel Hill", "Ferry Road", "Market Street", "Harbour Row", "Willow Lane",
+    "Station Road", "Castle Street", "Meadow Way", "Foundry Yard",
+)  # fmt: skip
+PET_NAMES = tuple(
+    "Biscuit Pepper Button Clover Domino Nutmeg Patch Pickle Rusty Smudge Thistle Waffle Bramble Cinders Dumpling Freckle "
+    "Ginger Hopper Inky Jigsaw Kipper Lentil Marmalade Noodle Otter Pebble Quill Radish Socks Toffee Velvet Whiskers "
+    "Acorn Bobbin Crumpet Dusty Ember Fidget Gravy Honeybun".split()
+)
+PET_SPECIES = ("dog", "cat", "rabbit", "goat", "hen", "pony", "parrot", "tortoise", "hamster", "goose")
+HOBBIES = (
+    "play the flute", "play chess", "knit socks", "collect stamps", "paint boats", "read old maps", "sing in the choir", "fly kites",
+    "bake cakes", "grow roses", "skip stones", "watch the stars", "carve spoons", "draw birds", "swim in the river", "write poems",
+    "play the fiddle", "dance", "juggle", "ride a bicycle", "fold paper boats", "gather shells", "solve riddles", "climb trees",
+)  # fmt: skip
+
+# ------------------------------------------------------------------------------------------------------------ places
+# noun -> preposition of rest; motion is "to" for all. Read as "at the market".
+PLACES = {
+    "market": "at", "park": "in", "bridge": "on", "harbour": "at", "square": "in", "library": "in", "school": "at", "orchard": "in",
+    "meadow": "in", "hill": "on", "station": "at", "well": "by", "pond": "by", "mill": "at", "town hall": "in", "bandstand": "by",
+    "lighthouse": "at", "beach": "on", "wood": "in", "farm": "on", "fountain": "by", "playground": "in", "boathouse": "in",
+    "museum": "in", "clock tower": "by", "barn": "in", "greenhouse": "in", "river": "by", "chapel": "in", "inn": "at",
+    "windmill": "by", "stable": "in", "jetty": "on", "cave": "in", "castle": "at", "waterfall": "by", "old oak": "under",
+    "post office": "in", "bakery": "in", "dairy": "in",
+}  # fmt: skip
+WORKPLACE_PREPOSITIONS = {
+    "forge": "at", "workshop": "in", "park": "in", "hill": "on", "harbour": "at", "station": "at", "ferry landing": "at", "farm": "on",
+    "market": "at", "studio": "in", "glassworks": "at", "boatyard": "in", "coal yard": "in", "weaving shed": "in", "apiary": "at",
+    "lighthouse": "at", "mill": "at", "school": "at", "hospital": "at", "inn": "at",
+}  # fmt: skip
+HIDING_SPOTS = (
+    "under a bench", "behind a barrel", "beneath the stairs", "inside a hollow log", "under a heap of leaves", "behind the curtain",
+    "between two flowerpots", "on top of a wall", "in a bush", "behind a stack of crates", "under an upturned boat", "beside a milk churn",
+    "in the long grass", "under a wheelbarrow", "behind the rain barrel", "in an empty basket", "next to a stone trough", "on a low branch",
+)  # fmt: skip
+
+# ------------------------------------------------------------------------------------------------------------ things
+COLOURS = ("red", "blue", "green", "yellow", "purple", "orange", "white", "brown", "silver", "pink", "grey", "golden")
+# thing -> category
+THINGS = {
+    "kite": "toy", "ball": "toy", "drum": "music", "doll": "toy", "hat": "clothing", "scarf": "clothing", "umbrella": "tool",
+    "lantern": "tool", "basket": "tool", "notebook": "paper", "map": "paper", "key": "keepsake", "ring": "keepsake", "watch": "keepsake",
+    "whistle": "music", "flute": "music", "fiddle": "music", "bucket": "tool", "spade": "tool", "rope": "tool", "ladder": "tool",
+    "paintbrush": "tool", "kettle": "kitchen", "teapot": "kitchen", "cup": "kitchen", "jar": "kitchen", "blanket": "clothing",
+    "cushion": "clothing", "mirror": "keepsake", "candle": "tool", "clock": "keepsake", "compass": "tool", "telescope": "tool",
+    "coat": "clothing", "apron": "clothing", "purse": "keepsake", "locket": "keepsake", "brooch": "keepsake", "ribbon": "clothing",
+    "spinning top": "toy", "puppet": "toy", "toy boat": "toy", "wagon": "toy", "sledge": "toy", "bicycle": "toy", "bell": "music",
+    "trumpet": "music", "harp": "music", "accordion": "music", "vase": "kitchen", "bowl": "kitchen", "spoon": "kitchen",
+    "pan": "kitchen", "glove": "clothing", "cap": "clothing", "shawl": "clothing", "waistcoat": "clothing", "walking stick": "tool",
+    "hammer": "tool", "saw": "tool", "wheelbarrow": "tool", "fishing rod": "tool", "net": "tool", "storybook": "paper",
+    "photograph": "paper", "postcard": "paper", "calendar": "paper", "poster": "paper", "chessboard": "toy", "marble": "toy",
+    "jigsaw puzzle": "toy", "rocking horse": "toy", "music box": "music", "medal": "keepsake", "button box": "keepsake",
+    "letter opener": "tool", "watering can": "tool", "birdhouse": "tool", "stool": "tool", "rucksack": "clothing",
+}  # fmt: skip
+COLOURLESS = frozenset(
+    {"photograph", "map", "telescope", "mirror", "fiddle", "saw", "chessboard", "ladder", "calendar", "postcard"}
+)
+OTHER_QUALITIES = (
+    "little",
+    "old",
+    "new",
+    "fine",
+    "plain",
+    "sturdy",
+    "pretty",
+    "wooden",
+    "polished",
+    "striped",
+    "spotted",
+    "tiny",
+)
+
+FOODS = (
+    "apple pie", "barley soup", "cheese toast", "ginger cake", "honey bread", "jam tart", "leek soup", "mushroom stew", "oat biscuits",
+    "pancakes", "plum crumble", "potato pie", "pumpkin soup", "rice pudding", "roast carrots", "tomato salad", "walnut bread",
+    "blackberry jam", "buttered corn", "cherry cake", "cream buns", "fish pie", "lentil soup", "pear tart",
+)  # fmt: skip
+# counted goods at the market
+GOODS = (
+    "apple", "pear", "plum", "egg", "bun", "carrot", "onion", "cabbage", "turnip", "lemon", "potato", "tomato", "loaf", "candle", "peach",
+    "radish", "leek", "pie", "herring", "muffin", "melon", "marrow", "parsnip", "biscuit",
+)  # fmt: skip
+PLANTS = (
+    "beans", "roses", "sunflowers", "tulips", "pumpkins", "peas", "strawberries", "daisies", "carrots", "lavender", "tomatoes", "marigolds",
+    "poppies", "cabbages", "raspberries", "sweetcorn",
+)  # fmt: skip
+WILD_ANIMALS = (
+    "owl", "hedgehog", "fox", "squirrel", "frog", "badger", "duckling", "swan", "heron", "otter", "mole", "robin", "blackbird", "hare",
+    "bat", "toad", "magpie", "deer", "kitten", "lamb",
+)  # fmt: skip
+SKILLS = (
+    "juggle", "whittle", "tie a sailor's knot", "skate", "swim", "whistle a tune", "knit", "row a boat", "ride a pony", "bake bread",
+    "play the drum", "paint a portrait", "milk a goat", "shape clay", "read music", "dance the polka", "throw a lasso", "catch a trout",
+    "fold a paper crane", "build a fire", "plait straw", "ring the bells", "sharpen a knife", "stand on one hand",
+)  # fmt: skip
+
+# ---------------------------------------------------------------------------------------------------- time, weather
+DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+SEASONS = ("spring", "summer", "autumn", "winter")
+WEATHERS = ("sunny", "rainy", "windy", "foggy", "snowy", "cloudy", "frosty", "stormy", "misty", "warm")
+TIMES = ("morning", "afternoon", "evening")
+
+# ---------------------------------------------------------------------------------------------------------- feelings
+MOODS = (
+    "happy",
+    "sad",
+    "proud",
+    "angry",
+    "worried",
+    "excited",
+    "lonely",
+    "grateful",
+    "afraid",
+    "surprised",
+    "ashamed",
+    "bored",
+)
+RUDE_WORDS = (
+    "stupid",
+    "idiot",
+    "dumb",
+    "fool",
+    "shut up",
+    "moron",
+    "ugly",
+    "loser",
+    "hate you",
+    "silly goose",
+    "nitwit",
+    "blockhead",
+)
