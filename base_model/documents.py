@@ -74,29 +74,33 @@ def read_rows(
 
     required: fields (our names) that each row must have and that may not be null; `text` must be a string.
     check: raises ValueError for fields that cannot be used; the message becomes part of the row's complaint.
-    rank, world_size: this reader's share: whole files when there are at least world_size of them, else every world_size-th row.
+    rank, world_size: this reader's share: whole files when there are at least world_size of them, else every world_size-th row
+    (then each rank looks for bad rows everywhere, and counts its own).
 
     Raises FileNotFoundError when there is nothing at the path; BadRows at the first bad row, or with on_bad_rows="skip" when
     not a single row is good."""
     counts = Counts() if counts is None else counts
-    rows = _raw_rows(source, rank, world_size)
+    rows, stride = _raw_rows(source, rank, world_size)
     find_complaint = partial(_find_complaint, required=required, columns=source.columns, check=check)
     first_complaint = None
-    for location, values, complaint in rows:
+    for number, (location, values, complaint) in enumerate(rows):
         fields = _rename(values, source.columns)
         complaint = complaint or find_complaint(fields)
+        is_mine = stride == 1 or number % stride == rank
         if complaint is None:
-            counts.read += 1
-            yield Row(location, fields)
+            if is_mine:
+                counts.read += 1
+                yield Row(location, fields)
             continue
         complaint = f"{location}: {complaint}"
         if source.on_bad_rows == "error":
             more = _count_more(rows, lambda values: find_complaint(_rename(values, source.columns)))
             raise BadRows(f"{complaint}; {more} (on_bad_rows: skip leaves them out)")
-        first_complaint = first_complaint or complaint
-        counts.skipped += 1
-        if len(counts.examples) < 5:
-            counts.examples.append(complaint)
+        if is_mine:
+            first_complaint = first_complaint or complaint
+            counts.skipped += 1
+            if len(counts.examples) < 5:
+                counts.examples.append(complaint)
     if first_complaint is not None and counts.read == 0:
         raise BadRows(f"none of the {counts.skipped} rows can be used; the first: {first_complaint}")
 
@@ -195,15 +199,14 @@ def _names(paths: Sequence[Path]) -> str:
     return ", ".join(p.name for p in paths[:5]) + (", ..." if len(paths) > 5 else "")
 
 
-def _raw_rows(source: Source, rank: int, world_size: int) -> Iterator[RawRow]:
+def _raw_rows(source: Source, rank: int, world_size: int) -> tuple[Iterator[RawRow], int]:
+    """Rows that this rank goes through, and which of them are its own: every stride-th."""
     files = list_files(source)
     if len(files) >= world_size:
-        return itertools.chain.from_iterable(read_file(path, source.separator) for path in files[rank::world_size])
+        return itertools.chain.from_iterable(read_file(path, source.separator) for path in files[rank::world_size]), 1
     if files:
-        rows = itertools.chain.from_iterable(read_file(path, source.separator) for path in files)
-    else:
-        rows = _read_hub(expand(source.path), source.split)
-    return itertools.islice(rows, rank, None, world_size)
+        return itertools.chain.from_iterable(read_file(path, source.separator) for path in files), world_size
+    return _read_hub(expand(source.path), source.split), world_size
 
 
 def _read_hub(name: str, split: str) -> Iterator[RawRow]:

@@ -310,6 +310,18 @@ def test_the_shares_of_all_ranks_are_the_whole_once(tmp_path, files):
     assert all(shares)
 
 
+def test_every_rank_names_all_bad_rows_and_counts_its_own(tmp_path):
+    path = tmp_path / "bad.jsonl"
+    path.write_text("\n".join(BAD))  # rows 1 to 5 are bad
+    for rank in range(2):
+        with pytest.raises(BadRows, match=r"bad.jsonl:2: .*; 4 more bad rows"):
+            list(read_rows(Source(str(path)), rank=rank, world_size=2))
+    skipped = [Counts(), Counts()]
+    for rank in range(2):
+        list(read_rows(Source(str(path), on_bad_rows="skip"), counts=skipped[rank], rank=rank, world_size=2))
+    assert [counts.skipped for counts in skipped] == [2, 3]
+
+
 @pytest.mark.parametrize("name", ["a.jsonl.gz", "a.json", "a.csv", "a.parquet", "a.txt"])
 def test_memory_does_not_grow_with_the_file(tmp_path, name, monkeypatch):
     """Peak of Python's own allocations plus Arrow's, for once and for four times the rows."""
