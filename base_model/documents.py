@@ -82,12 +82,13 @@ def read_rows(
     counts = Counts() if counts is None else counts
     rows, stride = _raw_rows(source, rank, world_size)
     find_complaint = partial(_find_complaint, required=required, columns=source.columns, check=check)
-    first_complaint = None
+    first_complaint, is_any_good = None, False
     for number, (location, values, complaint) in enumerate(rows):
         fields = _rename(values, source.columns)
         complaint = complaint or find_complaint(fields)
         is_mine = stride == 1 or number % stride == rank
         if complaint is None:
+            is_any_good = True
             if is_mine:
                 counts.read += 1
                 yield Row(location, fields)
@@ -101,7 +102,7 @@ def read_rows(
             counts.skipped += 1
             if len(counts.examples) < 5:
                 counts.examples.append(complaint)
-    if first_complaint is not None and counts.read == 0:
+    if first_complaint is not None and not is_any_good:
         raise BadRows(f"none of the {counts.skipped} rows can be used; the first: {first_complaint}")
 
 
