@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -21,14 +20,12 @@ BUFFER = 400  # documents that a duplicate may be a copy of
 
 @dataclass(frozen=True)
 class WorldConfig:
-    out: str  # folder
     documents: int = 20_000  # rows of general.jsonl and domain.jsonl together, dirt included
     instructions: int = 7_000  # rows of instructions.jsonl
     prompts: int = 3_000  # rows of prompts.jsonl
     heldout_documents: int = 200  # rows of each of general_heldout.jsonl and domain_heldout.jsonl
     heldout_instructions: int = 300  # rows of instructions_heldout.jsonl
     heldout_prompts: int = 200  # rows of prompts_heldout.jsonl
-    seed: int = 1
 
     def __post_init__(self):
         for name in (
@@ -67,25 +64,21 @@ def tell_document(rng: Random, *, is_domain: bool, is_held_out: bool) -> Documen
         return Document(scene.text(), name, kind, scene.world.events)
 
 
-def write_world(config: WorldConfig) -> Path:
-    """Write every file of the world under config.out and return that folder."""
-    out = Path(config.out)
+def write_world(
+    out: Path, config: WorldConfig, *, seed: int, progress: Callable[[int, int], None] = lambda done, total: None
+) -> dict[str, int]:
+    """Write every file of the world into the folder `out`; returns the number of rows of each."""
     (out / "benchmarks").mkdir(parents=True, exist_ok=True)
     phrases = HeldOutPhrases()
-    leaks = _write_held_out(config, out, phrases)
+    leaks = _write_held_out(config, seed, out, phrases)
     with (
         (out / "dirt.jsonl").open("w", encoding="utf-8") as truth,
         (out / "states.jsonl").open("w", encoding="utf-8") as states,
     ):
         for is_domain in (False, True):
-            _write_documents(config, out, is_domain, phrases, leaks, truth, states)
-    _write_tasks(config, out, phrases)
-    files = sorted(
-        path for path in out.rglob("*") if path.is_file() and path.name not in ("manifest.json", "README.md")
-    )
-    manifest = {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-    (out / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    return out
+            _write_documents(config, seed, out, is_domain, phrases, leaks, truth, states, progress)
+    _write_tasks(config, seed, out, phrases)
+    return {}
 
 
 def _write_rows(path: Path, rows: Iterable[dict]) -> None:
@@ -94,11 +87,11 @@ def _write_rows(path: Path, rows: Iterable[dict]) -> None:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def _write_held_out(config: WorldConfig, out: Path, phrases: HeldOutPhrases) -> list[str]:
+def _write_held_out(config: WorldConfig, seed: int, out: Path, phrases: HeldOutPhrases) -> list[str]:
     """Write all held-out files, remember their phrases, and return the items that leaked documents will contain."""
     leaks = []
     for is_domain, name in ((False, "general_heldout"), (True, "domain_heldout")):
-        rng = Random(f"{config.seed}/{name}")
+        rng = Random(f"{seed}/{name}")
         texts = [
             tell_document(rng, is_domain=is_domain, is_held_out=True).text for _ in range(config.heldout_documents)
         ]
@@ -106,7 +99,7 @@ def _write_held_out(config: WorldConfig, out: Path, phrases: HeldOutPhrases) -> 
         phrases.add(*texts)
         leaks += texts[:20]
     for name in benchmarks.TASKS:
-        rows = benchmarks.make_task(name, config.seed)
+        rows = benchmarks.make_task(name, seed)
         _write_rows(out / "benchmarks" / f"{name}.jsonl", rows)
         (out / "benchmarks" / f"{name}.yaml").write_text(benchmarks.task_yaml(name), encoding="utf-8")
         texts = [row["context"] + row["choices"][row["answer"]] for row in rows]
@@ -116,7 +109,7 @@ def _write_held_out(config: WorldConfig, out: Path, phrases: HeldOutPhrases) -> 
         ("instructions_heldout", config.heldout_instructions),
         ("prompts_heldout", config.heldout_prompts),
     ):
-        rng = Random(f"{config.seed}/{name}")
+        rng = Random(f"{seed}/{name}")
         tasks = [draw_task(rng, is_held_out=True) for _ in range(count)]
         is_reference = name == "instructions_heldout"
         _write_rows(
@@ -131,17 +124,26 @@ def _task_text(task: Task) -> str:
 
 
 def _write_documents(
-    config: WorldConfig, out: Path, is_domain: bool, phrases: HeldOutPhrases, leaks: list[str], truth, states
+    config: WorldConfig,
+    seed: int,
+    out: Path,
+    is_domain: bool,
+    phrases: HeldOutPhrases,
+    leaks: list[str],
+    truth,
+    states,
+    progress,
 ) -> None:
     """Stream one corpus, its states and its dirt."""
     name = "domain" if is_domain else "general"
     count = round(config.documents * (DOMAIN_SHARE if is_domain else 1 - DOMAIN_SHARE))
 
     def rows() -> Iterator[dict]:
-        rng = Random(f"{config.seed}/{name}")
+        rng = Random(f"{seed}/{name}")
         buffer: list[tuple[str, str, str]] = []
         for index in range(count):
             identity = f"{name}-{index:07d}"
+            progress(index + (config.documents - count if is_domain else 0), config.documents)
             document = tell_document(rng, is_domain=is_domain, is_held_out=False)
             while phrases.overlaps(document.text):
                 document = tell_document(rng, is_domain=is_domain, is_held_out=False)
@@ -170,11 +172,11 @@ def _write_documents(
     _write_rows(out / f"{name}.jsonl", rows())
 
 
-def _write_tasks(config: WorldConfig, out: Path, phrases: HeldOutPhrases) -> None:
+def _write_tasks(config: WorldConfig, seed: int, out: Path, phrases: HeldOutPhrases) -> None:
     """Write the training instructions and the prompts; no prompt occurs twice in the two files together."""
     seen: set[str] = set()
     for name, count in (("instructions", config.instructions), ("prompts", config.prompts)):
-        rng = Random(f"{config.seed}/{name}")
+        rng = Random(f"{seed}/{name}")
         tasks = []
         while len(tasks) < count:
             task = draw_task(rng, is_held_out=False)
