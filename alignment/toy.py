@@ -47,8 +47,11 @@ def make_tokenizer():
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", model_max_length=8)
 
 
-def make_model(dialect: str = "llama", seed: int = 0, *, d_model: int = 48, n_layer: int = 2):
-    """A random transformers model over the 5 tokens, its weights spread enough that the reference is far from uniform."""
+def make_model(dialect: str = "gpt2", seed: int = 0, *, d_model: int = 48, n_layer: int = 2):
+    """A random transformers model over the 5 tokens, its weights spread enough that the reference is far from uniform.
+
+    GPT-2's learned positions tell the prompt's letter from the answer's, so that it can come as near the optimum as one
+    likes (exact gradient ascent: 0.999 after 200 steps); a Llama of this size can't tell them apart and ends at 0.77."""
     from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(seed)
