@@ -22,28 +22,22 @@ from base_model.hf import shared_tensors
 
 
 class Linear(NamedTuple):
-    """y = x @ weight + bias, where several matrices (q, k, v) fill neighbouring columns of y."""
+    """y = x @ weight + bias. Several matrices (q, k, v; gate, up) stand for one that has their columns side by side."""
 
-    weights: tuple[Tensor, ...]  # each (in, out_i)
+    weights: tuple[Tensor, ...]  # each (in, out)
     biases: tuple[Tensor | None, ...]
-    n_out: int
 
     @classmethod
     def of(cls, tensors: dict, name: str) -> Linear:
         weights = tuple(weight.t() for weight in tensors[f"{name}.weight"])
-        biases = tensors.get(f"{name}.bias", (None,) * len(weights))
-        return cls(weights, biases, sum(weight.shape[1] for weight in weights))
+        return cls(weights, tensors.get(f"{name}.bias", (None,) * len(weights)))
 
-    def __call__(self, x_ND: Tensor) -> Tensor:
-        if len(self.weights) == 1:
-            weight, bias = self.weights[0], self.biases[0]
-            return torch.mm(x_ND, weight) if bias is None else torch.addmm(bias, x_ND, weight)
-        y = x_ND.new_empty(x_ND.shape[0], self.n_out)
-        start = 0
-        for weight in self.weights:  # only Llama's matrices come in parts, and they have no bias
-            torch.mm(x_ND, weight, out=y[:, start : start + weight.shape[1]])
-            start += weight.shape[1]
-        return y
+    def __call__(self, x_ND: Tensor, out: tuple[Tensor | None, ...] = (None, None, None)) -> list[Tensor]:
+        """One result a matrix, written into `out` where that is given."""
+        return [
+            torch.mm(x_ND, weight, out=y) if bias is None else torch.addmm(bias, x_ND, weight, out=y)
+            for weight, bias, y in zip(self.weights, self.biases, out, strict=False)
+        ]
 
     def add_to(self, residual_ND: Tensor, x_ND: Tensor) -> Tensor:
         y = torch.addmm(residual_ND, x_ND, self.weights[0])
@@ -87,15 +81,36 @@ class Layer(NamedTuple):
         qkv, attention_out, inner, mlp_out = (Linear.of(tensors, f"{name}.{part}") for part in parts)
         return cls(next(norms), qkv, attention_out, next(norms), inner, mlp_out, is_gated=inner.biases[0] is None)
 
-    def __call__(self, x_ND: Tensor, index: int, attend) -> Tensor:
-        x_ND = self.attention_out.add_to(x_ND, attend(index, self.qkv(self.attention_norm(x_ND))))
+    def __call__(self, x_ND: Tensor, index: int, attend, projection: Projection) -> Tensor:
+        self.qkv(self.attention_norm(x_ND), projection.parts)
+        x_ND = self.attention_out.add_to(x_ND, attend(index))
         inner = self.inner(self.mlp_norm(x_ND))
         if self.is_gated:
-            gate, up = inner.chunk(2, dim=-1)
-            inner = F.silu(gate).mul_(up)
+            gate, up = inner if len(inner) == 2 else inner[0].chunk(2, dim=-1)
+            activated = F.silu(gate, inplace=True).mul_(up)
         else:
-            inner = F.gelu(inner, approximate="tanh")
-        return self.mlp_out.add_to(x_ND, inner)
+            activated = F.gelu(inner[0], approximate="tanh")
+        return self.mlp_out.add_to(x_ND, activated)
+
+
+class Projection:
+    """Where all layers in turn put the queries, keys and values of N tokens; its views are made once."""
+
+    def __init__(self, decoder: Decoder, n_tokens: int):
+        widths = [weight.shape[1] for weight in decoder.layers[0].qkv.weights]
+        qkv = torch.empty(n_tokens, sum(widths), device=decoder.device, dtype=decoder.dtype)
+        self.parts = qkv.split(widths, dim=1)
+        heads = qkv.view(n_tokens, -1, decoder.head_dim)
+        self.qk, self.v = heads[:, : -decoder.n_kv], heads[:, -decoder.n_kv :]
+        self.n_query, self.half = decoder.n_head, decoder.head_dim // 2
+
+    def turned(self, rotary: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (N, H, E) and keys (N, K, E) turned by their position, and values (N, K, E)."""
+        qk = self.qk
+        if rotary is not None:
+            cos, signed_sin = rotary
+            qk = torch.addcmul(qk * cos, qk.roll(self.half, dims=-1), signed_sin)
+        return qk[:, : self.n_query], qk[:, self.n_query :], self.v
 
 
 class Decoder:
@@ -121,6 +136,7 @@ class Decoder:
             self.cos, self.signed_sin = cos, torch.cat([-sin[:, :half], sin[:, half:]], dim=-1)
         shape = (2, config.n_layer, n_rows, config.n_kv_head, n_slots, config.head_dim)
         self.cache = torch.empty(shape, device=self.device, dtype=self.dtype)  # keys, values
+        self.projection: Projection | None = None  # of the latest step
         self.n_filled = 0
         self.n_pad_B: Tensor | None = None  # padding at the left of each row; None where no row has any
         self.mask: Tensor | None = None  # (B*K, 1, slots): -inf at padding, else 0
@@ -139,10 +155,8 @@ class Decoder:
             is_seen = (slot_T[:, None] >= slot_T) & ~is_pad_BS[:, None, :n_tokens] | (slot_T[:, None] == slot_T)
             is_seen = is_seen[:, None]
 
-        def attend(layer: int, qkv: Tensor) -> Tensor:
-            qk, v = self._rotated(qkv, rotary)
-            q, k = qk.unflatten(0, (n_rows, n_tokens)).transpose(1, 2).split((self.n_head, self.n_kv), dim=1)
-            v = v.unflatten(0, (n_rows, n_tokens)).transpose(1, 2)
+        def attend(layer: int) -> Tensor:
+            q, k, v = (part.unflatten(0, (n_rows, n_tokens)).transpose(1, 2) for part in projection.turned(rotary))
             self.cache[0, layer, :, :, :n_tokens] = k
             self.cache[1, layer, :, :, :n_tokens] = v
             is_grouped = self.n_head != self.n_kv
@@ -151,9 +165,10 @@ class Decoder:
             )
             return y.transpose(1, 2).reshape(n_rows * n_tokens, -1)
 
+        projection = Projection(self, n_rows * n_tokens)
         x_ND, rotary = self._embed(tokens_BT.flatten(), position_N)
         for i, layer in enumerate(self.layers):
-            x_ND = layer(x_ND, i, attend)
+            x_ND = layer(x_ND, i, attend, projection)
         self.n_filled = n_tokens
         return torch.mm(self.norm(x_ND.view(n_rows, n_tokens, -1)[:, -1]), self.head)
 
@@ -167,20 +182,23 @@ class Decoder:
         keys, values = keys.transpose(-1, -2).unbind(0), values.unbind(0)
         mask = None if self.mask is None else self.mask[:, :, : slot + 1]
 
-        def attend(layer: int, qkv: Tensor) -> Tensor:
-            qk, v = self._rotated(qkv, rotary)
-            new_keys[layer].copy_(qk[:, self.n_head :])
+        def attend(layer: int) -> Tensor:
+            q, k, v = projection.turned(rotary)
+            new_keys[layer].copy_(k)
             new_values[layer].copy_(v)
-            q = qk[:, : self.n_head].reshape(n_rows * self.n_kv, -1, self.head_dim)  # (B*K, G, E)
+            q = q.reshape(n_rows * self.n_kv, -1, self.head_dim)  # (B*K, G, E)
             if mask is None:
                 score = torch.bmm(q, keys[layer]).mul_(scale)
             else:
                 score = torch.baddbmm(mask, q, keys[layer], alpha=scale)
             return torch.bmm(score.softmax(dim=-1), values[layer]).view(n_rows, -1)
 
+        if self.projection is None or self.projection.v.shape[0] != n_rows:
+            self.projection = Projection(self, n_rows)
+        projection = self.projection
         x_BD, rotary = self._embed(token_B, position_B)
         for i, layer in enumerate(self.layers):
-            x_BD = layer(x_BD, i, attend)
+            x_BD = layer(x_BD, i, attend, projection)
         return torch.mm(self.norm(x_BD), self.head)
 
     def keep(self, n_rows: int, source: Tensor, target: Tensor) -> None:
@@ -200,12 +218,3 @@ class Decoder:
         if self.positions is not None:
             return x_ND.add_(self.positions[position_N]), None
         return x_ND, (self.cos[position_N, None], self.signed_sin[position_N, None])
-
-    def _rotated(self, qkv: Tensor, rotary: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
-        """Splits (N, (H+2K) E) into queries and keys (N, H+K, E), turned by their position, and values (N, K, E)."""
-        heads = qkv.view(qkv.shape[0], -1, self.head_dim)
-        qk, v = heads[:, : -self.n_kv], heads[:, -self.n_kv :]
-        if rotary is not None:
-            cos, signed_sin = rotary
-            qk = torch.addcmul(qk * cos, qk.roll(self.head_dim // 2, dims=-1), signed_sin)
-        return qk, v

@@ -134,48 +134,68 @@ def _continue(
 ) -> tuple[Tensor, Tensor | None]:
     """Tokens (and log-probabilities) a step a line, up to the step at which the last row ended; what a row has after its
     stop token means nothing."""
-    n_rows, device, stops = len(prompts), decoder.device, set(sampling.stop_token_ids)
-    history_BS, n_pad_B = _left_padded(prompts, sampling, pad_id, device)
-    n_prompt = history_BS.shape[1] - sampling.max_new_tokens
-    logits_BV = decoder.prefill(history_BS[:, :n_prompt], n_pad_B)
-    tokens_RB = torch.full((sampling.max_new_tokens, n_rows), pad_id, device=device)
-    logprobs_RB = torch.zeros(tokens_RB.shape, device=device) if want_logprobs else None
-    row_B = torch.arange(n_rows, device=device)  # the prompt that each row of the shrinking batch belongs to
+    device, stops = decoder.device, set(sampling.stop_token_ids)
+    prompt_BT, n_pad_B = _left_padded(prompts, device)
+    has_penalty = sampling.repetition_penalty != 1.0
+    history_BS = F.pad(prompt_BT, (0, sampling.max_new_tokens)) if has_penalty else None
+    logits_BV = decoder.prefill(prompt_BT, n_pad_B)
+    row_B = torch.arange(len(prompts), device=device)  # the prompt that each row of the shrinking batch belongs to
+    tokens, logprobs, rows = [], [], []  # a tensor a step
     for step in range(sampling.max_new_tokens):
         scores_BV = logits_BV = logits_BV.float()
-        if sampling.repetition_penalty != 1.0:
-            scores_BV = penalise_repetition(logits_BV, history_BS[:, : n_prompt + step], sampling.repetition_penalty)
+        if has_penalty:
+            seen_BS = history_BS[:, : prompt_BT.shape[1] + step]
+            scores_BV = penalise_repetition(logits_BV, seen_BS, sampling.repetition_penalty)
         if sampling.greedy:
             token_B = scores_BV.argmax(dim=-1)
         else:
-            token_B = sample(scores_BV, uniform_RB[step, row_B], sampling)
-        tokens_RB[step, row_B] = token_B
+            token_B = sample(scores_BV, uniform_RB[step, : len(row_B)], sampling)
+        tokens.append(token_B)
+        rows.append(row_B)
         if want_logprobs:
-            logprobs_RB[step, row_B] = _logprobs(logits_BV, token_B, sampling)
-        ended = [] if stops.isdisjoint(tokens := token_B.tolist()) else [i for i, t in enumerate(tokens) if t in stops]
-        n_live = len(tokens) - len(ended)
+            logprobs.append(_logprobs(logits_BV, token_B, sampling))
+        ended = [] if stops.isdisjoint(ids := token_B.tolist()) else [i for i, t in enumerate(ids) if t in stops]
+        n_live = len(row_B) - len(ended)
         if n_live == 0 or step + 1 == sampling.max_new_tokens:
             break
-        history_BS[:, n_prompt + step] = token_B
+        if has_penalty:
+            history_BS[:, prompt_BT.shape[1] + step] = token_B
         if ended:  # the last rows move into the places that fell empty
             target = torch.tensor([i for i in ended if i < n_live], dtype=torch.long, device=device)
-            source = torch.tensor(sorted(set(range(n_live, len(tokens))) - set(ended)), dtype=torch.long, device=device)
+            source = torch.tensor(sorted({*range(n_live, len(row_B))} - {*ended}), dtype=torch.long, device=device)
             decoder.keep(n_live, source, target)
-            for each in (row_B, token_B, history_BS):
-                each[target] = each[source]
-            row_B, token_B, history_BS = row_B[:n_live], token_B[:n_live], history_BS[:n_live]
+            row_B, token_B, history_BS = (_kept(each, n_live, source, target) for each in (row_B, token_B, history_BS))
+            if uniform_RB is not None:
+                uniform_RB[:, target] = uniform_RB[:, source]
         logits_BV = decoder.step(token_B)
-    return tokens_RB[: step + 1], logprobs_RB[: step + 1] if want_logprobs else None
+    step_N = torch.arange(len(rows), device=device).repeat_interleave(
+        torch.tensor([len(row) for row in rows], device=device)
+    )
+    tokens_RB = torch.full((len(rows), len(prompts)), pad_id, device=device)
+    tokens_RB[step_N, torch.cat(rows)] = torch.cat(tokens)
+    if not want_logprobs:
+        return tokens_RB, None
+    logprobs_RB = torch.zeros(tokens_RB.shape, device=device)
+    logprobs_RB[step_N, torch.cat(rows)] = torch.cat(logprobs)
+    return tokens_RB, logprobs_RB
 
 
-def _left_padded(prompts, sampling, pad_id, device) -> tuple[Tensor, Tensor | None]:
-    """(B, T + R) prompts at the right end of the first T places, room for the answers behind them; and each row's padding, (B,)
-    or None where there is none. Padding repeats the row's first token, so that it adds nothing to the row's vocabulary."""
+def _kept(each_B: Tensor | None, n_rows: int, source: Tensor, target: Tensor) -> Tensor | None:
+    """The first n_rows rows, after a copy of rows `source` over rows `target`; the tensor itself is left as it was."""
+    if each_B is None:
+        return None
+    each_B = each_B.clone()
+    each_B[target] = each_B[source]
+    return each_B[:n_rows]
+
+
+def _left_padded(prompts: list[Sequence[int]], device) -> tuple[Tensor, Tensor | None]:
+    """(B, T) prompts that end together, and the padding in front of each, (B,), or None where there is none. A row is padded with
+    its own first token, so that a repetition penalty finds nothing there that is not in the prompt."""
     longest = max(map(len, prompts))
     n_pad = [longest - len(prompt) for prompt in prompts]
     rows = [[prompt[0]] * n + list(prompt) for prompt, n in zip(prompts, n_pad, strict=True)]
-    history = F.pad(torch.tensor(rows, dtype=torch.long), (0, sampling.max_new_tokens), value=pad_id)
-    return history.to(device), torch.tensor(n_pad, device=device) if any(n_pad) else None
+    return torch.tensor(rows, device=device), torch.tensor(n_pad, device=device) if any(n_pad) else None
 
 
 def _logprobs(logits_BV: Tensor, token_B: Tensor, sampling: SamplingConfig) -> Tensor:
