@@ -10,11 +10,11 @@ from typing import Any
 class Journal:
     """The entries of `path`, read back on opening. A line that a crash cut short, and what follows the last whole batch, is dropped.
 
-    `batch` is how many entries are appended at a time (but for the last ones): a resumed run begins at the same batch that a run
-    that was never stopped would have begun."""
+    total: entries of a complete journal, appended `batch` at a time (the last batch may be smaller); so a resumed run begins at
+    the same batch that a run that was never stopped would have begun. Raises ValueError for a damaged line, with its number."""
 
-    def __init__(self, path: Path | str, *, batch: int = 1) -> None:
-        self.path, self.batch = Path(path), batch
+    def __init__(self, path: Path | str, *, total: int, batch: int = 1) -> None:
+        self.path = Path(path)
         self.entries: list[Any] = []
         self.path.parent.mkdir(parents=True, exist_ok=True)
         content = self.path.read_bytes() if self.path.exists() else b""
@@ -26,7 +26,8 @@ class Journal:
                 self.entries.append(json.loads(line))
             except ValueError:
                 raise ValueError(f"{self.path}:{number} is damaged; remove the file to begin anew") from None
-        del self.entries[len(self.entries) - len(self.entries) % batch :]
+        if len(self.entries) != total:
+            del self.entries[len(self.entries) - len(self.entries) % batch :]
         kept = sum(len(line) for line in lines[: len(self.entries)])
         if kept < len(content):
             with open(self.path, "r+b") as file:

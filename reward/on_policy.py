@@ -102,3 +102,26 @@ def to_preference(question: Question, verdict: Verdict) -> Preference | None:
     chosen, rejected = (question.a, question.b) if verdict.winner == 0 else (question.b, question.a)
     pair = {"prompt": question.prompt, "chosen": chosen, "rejected": rejected, **question.columns}
     return pair if verdict.margin is None else {**pair, "margin": verdict.margin}
+
+
+def judge_policy(
+    reward: Any,
+    gold: Callable[..., list[float]],
+    rows: Sequence[Mapping[str, Any]],
+    answers: Sequence[Sequence[str]],
+) -> dict[str, Any]:
+    """`reward.quality.on_policy_report` of a RewardModel against the judge `gold` on a policy's answers to the rows' prompts.
+
+    Each prompt has the same number of answers; the rows' other fields are the columns that gold sees."""
+    from reward.quality import on_policy_report
+
+    width = len(answers[0])
+    flat = [(row, answer) for row, of_prompt in zip(rows, answers, strict=True) for answer in of_prompt]
+    names = {name for row in rows for name in row} - {"prompt"}
+    columns = {name: [row.get(name) for row, _ in flat] for name in names}
+
+    def by_prompt(judge: Callable[..., list[float]]) -> list[list[float]]:
+        scores = judge([row["prompt"] for row, _ in flat], [answer for _, answer in flat], **columns)
+        return [scores[i : i + width] for i in range(0, len(scores), width)]
+
+    return on_policy_report(by_prompt(reward.score), by_prompt(gold), answers, raw_std=reward.std)

@@ -20,11 +20,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from base_model.checkpoints import write_text_atomically
-from base_model.documents import Counts, Source, read_rows
+from base_model.documents import Counts, Source, list_files, read_rows
 
 Prompt = str | list[dict[str, str]]
 Preference = dict[str, Any]
@@ -156,13 +157,12 @@ def _pairs_of_list(fields: Mapping[str, Any], counts: Counter[str]) -> list[Pref
     return pairs
 
 
-def read_preferences(
-    source: Source | str, *, kind: str | None = None, counts: Counter[str] | None = None
-) -> list[Preference]:
+def read_preferences(source: Source | str, *, counts: Counter[str] | None = None) -> list[Preference]:
     """All sound pairs of a source (a path will do), in order; what was left out is in `counts`, under this module's names.
 
-    kind: category of the rows that name none. Raises BadRows for a row in no form (file, line, what is wrong, how many more), unless the
-    source skips bad rows; FileNotFoundError if there is nothing there; ValueError if no pair is left."""
+    Where there are several files, a row that names no kind has its file's name for one.
+    Raises BadRows for a row in no form (file, line, what is wrong, how many more), unless the source skips bad rows;
+    FileNotFoundError if there is nothing there; ValueError if no pair is left."""
     source = Source(source) if isinstance(source, str) else source
     counts = Counter() if counts is None else counts
     met = Counts()
@@ -172,14 +172,15 @@ def read_preferences(
         with suppress(DifferentPrompts):  # counted below: a fact about the data, not a row that cannot be read
             pairs_of(fields, Counter())
 
-    for row in read_rows(source, required=(), check=check, counts=met):
-        try:
-            pairs.extend(pairs_of(row.fields, counts))
-        except DifferentPrompts:
-            counts[DIFFERENT_PROMPTS] += 1
+    files = list_files(source)
+    parts = [(replace(source, path=str(file)), {"kind": file.name.split(".")[0]}) for file in files if len(files) > 1]
+    for part, kind in parts or [(source, {})]:
+        for row in read_rows(part, required=(), check=check, counts=met):
+            try:
+                pairs.extend({**kind, **pair} for pair in pairs_of(row.fields, counts))
+            except DifferentPrompts:
+                counts[DIFFERENT_PROMPTS] += 1
     counts[UNREADABLE] += met.skipped
-    if kind is not None:
-        pairs = [{"kind": kind, **pair} for pair in pairs]
     kept = check_pairs(pairs, counts)
     if not kept:
         raise ValueError(f"{source.path} holds no pair to learn from: {dict(+counts)}")

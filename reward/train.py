@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # torch and trl take seconds; `--help` does without
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
     from trl import RewardTrainer
 
+    from reward.model import RewardModel
     from sft.lora import LoRAConfig
 
 TOO_LONG = "longer than max_length"
@@ -185,6 +186,7 @@ def trainer_arguments(
         "use_cpu": find_device().type == "cpu",
         "save_strategy": "steps" if config.save_steps > 0 else "no",
         "save_steps": config.save_steps or 500,
+        "save_total_limit": 2,  # the newest, and one to fall back on if it is damaged
         "report_to": "none",
         "push_to_hub": False,
         **settings,
@@ -275,6 +277,24 @@ def make_trainer(
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
     return trainer
+
+
+def finished(trainer: RewardTrainer, pairs: Sequence[Preference], reference_answers: int, seed: int) -> RewardModel:
+    """The trained model, adapters merged, centred on at most `reference_answers` answers of the pairs, drawn by `seed`."""
+    from reward.model import RewardModel, encode_answers
+
+    tokenizer = trainer.processing_class
+    sides = [(pair["prompt"], pair[side]) for pair in pairs for side in ("chosen", "rejected")]
+    drawn = random.Random(seed).sample(sides, min(reference_answers, len(sides)))
+    prompts, answers = zip(*drawn, strict=True)
+    model = merged(
+        trainer.accelerator.unwrap_model(trainer.model),
+        encode_answers(tokenizer, prompts[:8], answers[:8]),
+        tokenizer.pad_token_id,
+    )
+    reward = RewardModel(model.eval(), tokenizer)
+    reward.centre(prompts, answers)
+    return reward
 
 
 def merged(model: Any, rows: Sequence[Sequence[int]], pad_id: int, *, tolerance: float = 1e-4) -> PreTrainedModel:

@@ -178,8 +178,8 @@ def test_a_source_gives_its_sound_pairs_and_counts_the_rest(tmp_path):
         pair(rejected="good"),
     ]
     counts = Counter()
-    found = read_preferences(write_rows(tmp_path / "p.jsonl", rows), kind="chat", counts=counts)
-    assert [(p["chosen"], p["kind"]) for p in found] == [("x", "chat"), ("good", "chat")]
+    found = read_preferences(write_rows(tmp_path / "p.jsonl", rows), counts=counts)
+    assert [p["chosen"] for p in found] == ["x", "good"]
     assert +counts == {PAIRS: 2, DIFFERENT_PROMPTS: 1, IDENTICAL: 1}
 
 
@@ -190,6 +190,13 @@ def test_a_row_in_no_form_is_named_by_file_and_line_or_skipped_and_counted(tmp_p
     counts = Counter()
     assert read_preferences(Source(path, on_bad_rows="skip"), counts=counts) == [pair()]
     assert counts[UNREADABLE] == 2
+
+
+def test_rows_of_several_files_have_their_files_name_for_a_kind(tmp_path):
+    write_rows(tmp_path / "chat.jsonl", [pair("a"), pair("b", kind="story")])
+    write_rows(tmp_path / "work.train.jsonl", [pair("c")])
+    kinds = [p["kind"] for p in read_preferences(str(tmp_path / "*.jsonl"))]
+    assert kinds == ["chat", "story", "work"]
 
 
 def test_columns_by_other_names_are_mapped(tmp_path):

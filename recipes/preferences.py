@@ -1,0 +1,183 @@
+"""Preference pairs from a checkpoint's own answers, judged by whom you like.
+
+    python -m recipes.preferences --config recipes/configs/tiny/preferences.yaml
+    python -m recipes.preferences --config recipes/configs/tiny/preferences.yaml --judge person --prompts 20
+    python -m recipes.preferences --config ... --judge runs/tiny/reward_model | tinytown_gold | https://host/v1#MODEL
+
+Samples `answers` to each prompt, asks about `pairs_per_prompt` of their pairs, and writes train.jsonl and heldout.jsonl (TRL's prompt,
+chosen, rejected; split by prompt). Every answer and verdict is on disk before the next is asked for: stop at any time, and the same
+command with --resume goes on, to the same pairs. The tiny config makes about 2,000 pairs in under 30 s on 2 cores.
+"""
+
+import random
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from recipes.cli import command, parse
+from recipes.run import Run, RunConfig
+from recipes.tuning import DataConfig
+
+
+@dataclass(frozen=True)
+class PreferencesConfig:
+    """Whose answers, how many, and who judges them. `data` holds the prompts."""
+
+    model: str = field(metadata={"help": "checkpoint that answers"})
+    judge: str = field(
+        metadata={
+            "help": "tinytown_annotators, person, tinytown_gold, a reward model's folder, or https://host/v1#MODEL"
+        }
+    )
+    prompts: int | None = None  # at most so many, drawn by the seed; None: all
+    answers: int = 4  # sampled to each prompt
+    pairs_per_prompt: int = 3  # questions asked of a prompt's answers
+    max_new_tokens: int = 64
+    temperature: float = 1.0
+    top_p: float = 1.0
+    prompts_at_once: int = 32  # sampled together
+    heldout_fraction: float = 0.15  # of the prompts
+    annotator_noise: float = 0.15  # tinytown_annotators: gold difference at which 73 % agree
+    annotator_length_bias: float = 0.3  # tinytown_annotators: log-odds for ten words more
+
+    def __post_init__(self) -> None:
+        for name in ("prompts", "pairs_per_prompt", "max_new_tokens", "temperature", "prompts_at_once"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if self.answers < 2:
+            raise ValueError(f"answers must be at least 2 to make a pair, got {self.answers}")
+        if not 0 <= self.heldout_fraction < 1:
+            raise ValueError(f"heldout_fraction must be in [0, 1), got {self.heldout_fraction}")
+
+
+CONFIG_TYPES = (RunConfig, PreferencesConfig, DataConfig)
+
+
+def main(argv: list[str] | None = None) -> Path:
+    """Run the stage; returns its folder."""
+    run_config, config, data = parse(*CONFIG_TYPES, argv=argv)
+    from reward.on_policy import Verdict, ask_about, to_preference
+    from reward.preferences import check_pairs, split_by_prompt, write_preferences
+
+    parents = [config.model, *([config.judge] if Path(config.judge, "config.json").is_file() else [])]
+    run = Run.start("preferences", run_config, (config, data), parents=parents, data=[data.data])
+    rows = read_prompts(data, config, run_config.seed)
+    answers = sample(run, config, rows)
+    questions = [
+        question
+        for row, made in zip(rows, answers, strict=True)
+        for question in ask_about(row, [answer["text"] for answer in made], config.pairs_per_prompt, run_config.seed)
+    ]
+    verdicts = [Verdict(**entry) for entry in judge(run, config, questions)]
+    counts: Counter[str] = Counter()
+    pairs = [to_preference(question, verdict) for question, verdict in zip(questions, verdicts, strict=True)]
+    counts["ties"] = sum(pair is None for pair in pairs)
+    sound = check_pairs([pair for pair in pairs if pair is not None], counts)
+    train, heldout = split_by_prompt(sound, config.heldout_fraction, run_config.seed)
+    write_preferences(run.dir / "train.jsonl", train)
+    write_preferences(run.dir / "heldout.jsonl", heldout)
+    made = [answer for of_prompt in answers for answer in of_prompt]
+    known = [verdict.probability for verdict in verdicts if verdict.probability is not None]
+    run.note("counts", {"prompts": len(rows), "answers": len(made), "questions": len(questions), **counts})
+    run.note("pairs", {"train": len(train), "heldout": len(heldout)})
+    run.note("stopped_share", sum(answer["stopped"] for answer in made) / len(made))
+    if known:  # what a perfect judge of these annotators would reach: it always says the likelier winner
+        run.note("bayes_accuracy", sum(max(p, 1 - p) for p in known) / len(known))
+    is_enough = bool(train) and (bool(heldout) or config.heldout_fraction == 0)
+    run.check(
+        "there are pairs to learn from",
+        is_enough,
+        f"{len(train)} for training, {len(heldout)} held out",
+    )
+    return run.finish()
+
+
+def read_prompts(data: DataConfig, config: PreferencesConfig, seed: int) -> list[dict[str, Any]]:
+    """Rows with a prompt, each prompt once, in the order drawn by the seed. Raises ValueError if there is none."""
+    from base_model.documents import read_rows
+    from reward.preferences import prompt_key
+
+    rows = list(
+        {prompt_key(row.fields["prompt"]): row.fields for row in read_rows(data.source, required=("prompt",))}.values()
+    )
+    random.Random(seed).shuffle(rows)
+    return rows[: config.prompts]
+
+
+def sample(run: Run, config: PreferencesConfig, rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Each prompt's answers, from the journal as far as it goes, then from the model."""
+    from reward.journal import Journal
+
+    journal = Journal(run.checkpoints / "answers.jsonl", total=len(rows), batch=config.prompts_at_once)
+    if len(journal.entries) < len(rows):
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        from base_model.precision import find_device
+        from reward.on_policy import sample_answers
+
+        model = AutoModelForCausalLM.from_pretrained(config.model, dtype="float32").to(find_device()).eval()
+        tokenizer = AutoTokenizer.from_pretrained(config.model)
+        for start in range(len(journal.entries), len(rows), config.prompts_at_once):
+            batch = [row["prompt"] for row in rows[start : start + config.prompts_at_once]]
+            made = sample_answers(
+                model,
+                tokenizer,
+                batch,
+                config.answers,
+                max_new_tokens=config.max_new_tokens,
+                temperature=config.temperature,
+                top_p=config.top_p,
+                seed=run.config.seed + start,  # each batch has its own numbers, whichever process draws them
+            )
+            journal.append(made)
+            run.log({"step": len(journal.entries), "prompts": len(rows), "phase": "sample"})
+    return journal.entries
+
+
+def judge(run: Run, config: PreferencesConfig, questions: list) -> list[dict[str, Any]]:
+    """A verdict on each question, from the journal as far as it goes, then from the judge."""
+    from reward.journal import Journal
+
+    batch = 1 if config.judge == "person" else 64
+    journal = Journal(run.checkpoints / "verdicts.jsonl", total=len(questions), batch=batch)
+    if len(journal.entries) < len(questions):
+        compare = comparer(config, run.config.seed, len(questions), len(journal.entries))
+        for start in range(len(journal.entries), len(questions), batch):
+            journal.append([asdict(verdict) for verdict in compare(questions[start : start + batch])])
+        run.log({"step": len(journal.entries), "questions": len(questions), "phase": "judge"})
+    return journal.entries
+
+
+def comparer(config: PreferencesConfig, seed: int, total: int, answered: int):
+    """The judge by name. Raises ValueError for a name that is nowhere."""
+    if config.judge == "person":
+        from recipes.person import by_person
+
+        return by_person(total, answered)
+    if config.judge == "tinytown_annotators":
+        from recipes.tinytown.annotators import Annotators
+
+        return by_annotators(Annotators(config.annotator_noise, config.annotator_length_bias, seed))
+    from recipes.judges import resolve
+    from reward.on_policy import by_score
+
+    return by_score(resolve([config.judge])[config.judge])
+
+
+def by_annotators(annotators):
+    """Tinytown's simulated annotators: a winner with its probability, and no margin (an annotator does not say how sure she is)."""
+    from reward.on_policy import Verdict
+
+    def compare(questions):
+        verdicts = []
+        for question in questions:
+            winner, probability_a = annotators.prefer(question.columns["record"], question.a, question.b)
+            verdicts.append(Verdict(winner, probability=probability_a if winner == 0 else 1 - probability_a))
+        return verdicts
+
+    return compare
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,196 @@
+"""Reward model: from preference pairs to a score, and to a judgement on that score.
+
+    python -m recipes.reward_model --config recipes/configs/tiny/reward_model.yaml
+    python -m recipes.reward_model --config recipes/configs/tiny/reward_model.yaml --ensemble 3
+    python -m recipes.reward_model --model runs/my/lora_sft --output_dir runs/my/reward_model --data pairs.jsonl --use_peft
+
+The run folder is an AutoModelForSequenceClassification with one label; `RewardModel.load(folder).score(prompts, completions)` is centred
+on answers from the training pairs. quality.json tells how good it is: accuracy on held-out pairs against baselines, calibration,
+length bias, and, with --policy and --gold, agreement with a gold judge on a policy's answers. The tiny run takes under 45 s on 2 cores.
+"""
+
+import json
+import random
+import time
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from recipes.cli import command, parse
+from recipes.run import Run, RunConfig
+from recipes.tuning import DataConfig, load_tokenizer
+from reward.train import RewardTrainingConfig
+from sft.lora import LoRAConfig
+
+
+@dataclass(frozen=True)
+class RewardModelConfig:
+    """Where it starts, and what it is measured on. `data` holds the pairs to learn from."""
+
+    model: str = field(metadata={"help": "checkpoint whose weights it starts from"})
+    heldout: str | None = None  # pairs to measure on; None: a part of `data`, split off by prompt
+    heldout_fraction: float = 0.2  # of the prompts, where `heldout` is None
+    reference_answers: int = 512  # answers from the training pairs whose scores become mean 0 and standard deviation 1
+    ensemble: int = 1  # models of so many seeds; the first is the run's model, the others go to ensemble/
+    policy: str | None = None  # checkpoint whose answers the model will judge
+    policy_prompts: str | None = None  # prompts for it, with the columns that `gold` wants
+    policy_prompts_at_most: int = 64
+    policy_answers: int = 8  # to each prompt; best-of-n is measured up to this n
+    max_new_tokens: int = 64
+    gold: str | None = field(
+        default=None, metadata={"help": "judge of the policy's answers, by its name in recipes.judges"}
+    )
+
+    def __post_init__(self) -> None:
+        if self.ensemble < 1:
+            raise ValueError(f"ensemble must be at least 1, got {self.ensemble}")
+        if self.heldout is None and not 0 < self.heldout_fraction < 1:
+            raise ValueError(
+                f"heldout_fraction must be in (0, 1) where no heldout pairs are given, got {self.heldout_fraction}"
+            )
+        if len({self.policy is None, self.policy_prompts is None, self.gold is None}) > 1:
+            raise ValueError("policy, policy_prompts and gold go together: give all three, or none")
+
+
+@dataclass(frozen=True)
+class RewardLoRAConfig(LoRAConfig):
+    """Every weight unless an adapter is asked for."""
+
+    use_peft: bool = False
+
+
+CONFIG_TYPES = (RunConfig, RewardModelConfig, DataConfig, RewardTrainingConfig, RewardLoRAConfig)
+
+
+def main(argv: list[str] | None = None) -> Path:
+    """Run the stage; returns its folder."""
+    run_config, config, data, training, lora = parse(*CONFIG_TYPES, argv=argv)
+    from base_model.checkpoints import write_text_atomically
+    from reward.verdict import checks, findings
+
+    others = [path for path in (config.heldout, config.policy_prompts) if path]
+    parents = dict.fromkeys(path for path in (config.model, config.policy) if path)
+    settings = (config, data, training, lora)
+    run = Run.start("reward_model", run_config, settings, parents=list(parents), data=[data.data, *others])
+    train, heldout = read_pairs(run, data, config)
+    tokenizer = load_tokenizer(config.model)
+    members, facts = [], {}
+    for member in range(config.ensemble):
+        reward, trained = train_member(run, config, training, lora, tokenizer, train, member)
+        members.append(reward)
+        facts = facts or trained
+    if not run.is_main:
+        return run.finish()
+    quality = measure_quality(run, config, members, train, heldout)
+    write_text_atomically(run.dir / "quality.json", json.dumps(quality, indent=1) + "\n")
+    run.note("quality", quality)
+    run.note("findings", findings(quality))
+    for name, passed, detail in checks(quality):
+        run.check(name, passed, detail)
+    return run.finish(members[0].model, tokenizer, **facts)
+
+
+def read_pairs(run: Run, data: DataConfig, config: RewardModelConfig) -> tuple[list[dict], list[dict]]:
+    """(train, held-out) pairs, no prompt in both; what was left out goes into the record."""
+    from reward.preferences import read_preferences, split_by_prompt, without_heldout
+
+    counts: Counter[str] = Counter()
+    pairs = read_preferences(data.source, counts=counts)
+    if config.heldout is None:
+        train, heldout = split_by_prompt(pairs, config.heldout_fraction, run.config.seed)
+    else:
+        heldout_counts: Counter[str] = Counter()
+        heldout = read_preferences(replace(data.source, path=config.heldout), counts=heldout_counts)
+        train = without_heldout(pairs, heldout, counts)
+        run.note("heldout_pair_counts", dict(heldout_counts))
+    run.note("pair_counts", {**counts, "train": len(train), "heldout": len(heldout)})
+    return train, heldout
+
+
+def train_member(run, config, training, lora, tokenizer, train: list[dict], member: int) -> tuple[Any, dict[str, int]]:
+    """The member's centred RewardModel (None but on the main process), and what `Run.finish` wants to know of its training.
+
+    The first member is the run's model, and goes on from its newest checkpoint; another one is read back from ensemble/ if it is done."""
+    from recipes.run import save_checkpoint
+    from reward.model import RewardModel
+    from reward.train import finished, load_for_reward, make_trainer
+
+    folder, seed = run.dir / "ensemble" / f"seed-{run.config.seed + member}", run.config.seed + member
+    if (folder / "config.json").is_file():
+        return RewardModel.load(folder), {}
+    counts: Counter[str] = Counter()
+    trainer = make_trainer(
+        load_for_reward(config.model, seed),
+        tokenizer,
+        train,
+        training if member == 0 else replace(training, save_steps=0),
+        output_dir=run.checkpoints / (f"seed-{seed}" if member else ""),
+        seed=seed,
+        lora=lora,
+        counts=counts,
+        callbacks=run.callbacks if member == 0 else (),
+    )
+    trained = sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad)
+    began_s = time.monotonic()
+    trainer.train(resume_from_checkpoint=run.resume_from if member == 0 else None)
+    if not run.is_main:
+        return None, {}
+    run.note("left_out", dict(counts))
+    run.note("training_s", round(time.monotonic() - began_s, 2))
+    reward = finished(trainer, train, config.reference_answers, seed)
+    run.note("scale", {"reward_mean": reward.mean, "reward_std": reward.std})
+    if member:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_checkpoint(reward.model, tokenizer, folder)
+    return reward, {"steps": trainer.state.global_step, "trained_parameters": trained}
+
+
+def measure_quality(run: Run, config, members: list, train: list[dict], heldout: list[dict]) -> dict[str, Any]:
+    """All that held-out pairs tell, the ensemble's agreement, and how the policy's answers fare: `reward/quality.py` says what is in it."""
+    from reward.on_policy import judge_policy
+    from reward.preferences import prompt_key
+    from reward.quality import ensemble_report, measure
+
+    prompts = [pair["prompt"] for pair in heldout]
+    scores = [
+        [member.score(prompts, [pair[side] for pair in heldout]) for side in ("chosen", "rejected")]
+        for member in members
+    ]
+    quality = measure(*scores[0], heldout, train, raw_std=members[0].std)
+    if len(members) > 1:
+        differences = [[good - bad for good, bad in zip(*of_member, strict=True)] for of_member in scores]
+        quality["ensemble"] = ensemble_report(differences, [prompt_key(prompt) for prompt in prompts])
+    if config.policy:
+        from recipes.judges import resolve
+
+        rows, answers = sample_policy(run, config)
+        quality["on_policy"] = judge_policy(members[0], resolve([config.gold])[config.gold], rows, answers)
+    return quality
+
+
+def sample_policy(run: Run, config: RewardModelConfig) -> tuple[list[dict], list[list[str]]]:
+    """Rows drawn from the policy's prompts, and its answers to each."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from base_model.documents import Source, read_rows
+    from base_model.precision import find_device
+    from reward.on_policy import sample_answers
+
+    rows = [row.fields for row in read_rows(Source(config.policy_prompts), required=("prompt",))]
+    rows = random.Random(run.config.seed).sample(rows, min(config.policy_prompts_at_most, len(rows)))
+    sampled = sample_answers(
+        AutoModelForCausalLM.from_pretrained(config.policy, dtype="float32").to(find_device()).eval(),
+        AutoTokenizer.from_pretrained(config.policy),
+        [row["prompt"] for row in rows],
+        config.policy_answers,
+        max_new_tokens=config.max_new_tokens,
+        temperature=1.0,
+        top_p=1.0,
+        seed=run.config.seed,
+    )
+    return rows, [[answer["text"] for answer in of_prompt] for of_prompt in sampled]
+
+
+if __name__ == "__main__":
+    command(main)
