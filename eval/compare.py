@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from eval import preference, statistics
+from eval import preference, statistics, words
 from eval.results import Evaluation, as_metric, difference, finite
 
 ALPHA = 0.05
@@ -232,10 +232,11 @@ class Comparison:
     @cached_property
     def primary_key(self) -> str | None:
         """The metric of the verdict: the first judge that no stage optimised, else the first headline metric."""
-        free = [key for key in self.judge_keys if not self._is_optimised(key)]
+        free = [key for key in self.judge_keys if not self.is_optimised(key)]
         return next(iter([*free, *self.headline_keys]), None)
 
-    def _is_optimised(self, key: str) -> bool:
+    def is_optimised(self, key: str) -> bool:
+        """Whether a stage among the models maximised this very number in training."""
         return any((cell := self.cell(m.name, key)) and cell["is_optimised"] for m in self.models)
 
     @cached_property
@@ -248,10 +249,12 @@ class Comparison:
         parents = {m.parent for m in self.models}
         leaves = [m for m in self.models if m.name not in parents and m.name != self.baseline]
         pairs = [(m.name, m.parent or self.baseline) for m in leaves]
-        said = [tell(change) for change in self.changes(pairs, [self.primary_key])]
-        if not said:
+        changes = self.changes(pairs, [self.primary_key])
+        if not changes:
             return f"One model, nothing to compare it with. {tail}"
-        return f"On {self.primary_key}: {'; '.join(said)}. {tail}"
+        set_name, metric = self.primary_key.split("/", 1)
+        said = "; ".join(tell(change) for change in changes)
+        return f"On {metric} ({set_name}, n = {changes[0].n}), {said}. {tail}"
 
 
 def compare(
@@ -295,15 +298,12 @@ def compare(
 
 def tell(change: Change) -> str:
     """A change in words, with what it rests on."""
-    spread = f"{change.mean:+.3g} [{change.low:+.3g}, {change.high:+.3g}], n = {change.n}, Holm p {_p(change.p_holm)}"
+    spread = f"{words.signed(change.mean)} [{words.signed(change.low)}, {words.signed(change.high)}]"
+    p = f"p {words.p_value(change.p_holm) if change.p_holm < 0.001 else '= ' + words.p_value(change.p_holm)}"
     if change.verdict == "same":
-        return (
-            f"{change.model} shows no detectable difference from {change.other} "
-            f"(smallest detectable: {change.smallest_detectable:.2g}; {spread})"
-        )
-    return f"{change.model} is {change.verdict} than {change.other} ({spread})".replace(
-        "is more than", "is higher than"
-    ).replace("is less than", "is lower than")
+        detectable = f"smallest detectable: {words.number(change.smallest_detectable)}"
+        return f"{change.model} shows no detectable difference from {change.other} ({spread}, {p}; {detectable})"
+    return f"{change.model} is {words.reading(change.verdict)} than {change.other} ({spread}, {p})"
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:
@@ -342,8 +342,8 @@ def _change(
 ) -> Change:
     verdict = "same"
     if p_holm < ALPHA:
-        words = ("more", "less") if higher_is_better is None else ("better", "worse")
-        verdict = words[(made.mean > 0) == (higher_is_better is False)]
+        readings = ("more", "less") if higher_is_better is None else ("better", "worse")
+        verdict = readings[(made.mean > 0) == (higher_is_better is False)]
     wins, losses = (made.losses, made.wins) if higher_is_better is False else (made.wins, made.losses)
     return Change(
         a, b, key, made.mean, made.low, made.high, made.p, p_holm, made.n, wins, losses, made.ties,
@@ -386,10 +386,6 @@ def _without_paths(config: dict[str, Any]) -> dict[str, Any]:
 
 def _check(name: str, passed: bool, detail: str) -> dict[str, Any]:
     return {"model": "comparison", "name": name, "passed": bool(passed), "detail": detail}
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"= {value:.2g}"
 
 
 def as_json(value: Any) -> Any:

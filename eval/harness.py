@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from base_model.checkpoints import sha256_file
+from base_model.checkpoints import sha256_file, write_text_atomically
 from eval import generation, likelihood
 from eval.checks import checks_of
 from eval.generation import Decoding, Judge
@@ -56,7 +56,10 @@ def evaluate(
         result = Evaluation(str(checkpoint), suite.describe(), [], environment=_environment(model))
         result.loaded_items, result.weights_sha256 = [], weights_sha256(checkpoint)
         try:
-            _measure_sets(result, suite, model, tokenizer, judges, reference, progress)
+            random_init = random_init_row(
+                model, tokenizer, suite, judges, cache=out and Path(out).parent / ".random_init"
+            )
+            _measure_sets(result, suite, model, tokenizer, judges, reference, progress, random_init)
         except NonFiniteError as error:
             result.failure = f"{checkpoint} can't be measured: {error}"
             result.metrics = []
@@ -69,14 +72,23 @@ def evaluate(
     return result
 
 
-def _measure_sets(result: Evaluation, suite: Suite, model, tokenizer, judges, reference, progress: bool) -> None:
+def _measure_sets(
+    result: Evaluation,
+    suite: Suite,
+    model,
+    tokenizer,
+    judges,
+    reference,
+    progress: bool,
+    random_init: Mapping[str, dict],
+) -> None:
     """Measure set after set into `result`."""
     scorer = Scorer(model, batch_tokens=suite.batch_tokens)
     optimised = [name for name in judges if name not in suite.judges]
 
     def record(name: str, items: list[dict], metrics: list[Metric], notes: dict[str, Any], began_s: float) -> None:
         result.loaded_items += _numbered(items)
-        result.metrics += [measured(metric, items) for metric in metrics]
+        result.metrics += [measured(metric, items, random_init.get(metric.key)) for metric in metrics]
         result.notes[name] = notes
         elapsed_s = round(time.monotonic() - began_s, 3)
         result.cost.setdefault("sets_s", {})[name] = elapsed_s
@@ -122,12 +134,43 @@ def _measure_sets(result: Evaluation, suite: Suite, model, tokenizer, judges, re
         record("kl", *found, {"reference": str(reference)}, began_s)
 
 
+def random_init_row(
+    model, tokenizer, suite: Suite, judges: Mapping[str, Judge], *, cache: Path | None
+) -> dict[str, dict[str, Any]]:
+    """{"set/metric": {value, low, high, n}} of the model's architecture with random weights, on a part of the suite.
+
+    Measured once for an architecture, a tokenizer and a suite: the result is kept in the folder `cache`.
+    """
+    from transformers import AutoModelForCausalLM
+
+    if not suite.random_init:
+        return {}
+    short = suite.shortened(suite.random_init)
+    named = {name: judges[name] for name in short.judges}
+    about = [model.config.to_diff_dict(), tokenizer.backend_tokenizer.to_str(), tokenizer.chat_template, short.sha256]
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()
+    path = cache and cache / f"{digest[:16]}.json"
+    if path and path.is_file():
+        return json.loads(path.read_text(encoding="utf-8"))
+    torch.manual_seed(suite.seed)
+    untrained = AutoModelForCausalLM.from_config(model.config, dtype=torch.float32).to(model.device).eval()
+    result = Evaluation("random weights", short.describe(), [], loaded_items=[])
+    _measure_sets(result, short, untrained, tokenizer, named, None, False, {})
+    keys = ("value", "low", "high", "n")
+    row = {f"{m['set']}/{m['name']}": {key: m[key] for key in keys} for m in result.metrics}
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text_atomically(path, json.dumps(row, indent=1) + "\n")
+    return row
+
+
 def load_checkpoint(checkpoint: Path | str) -> tuple[Any, Any]:
     """(model in evaluation mode, tokenizer), float32, on the accelerator there is.
 
     Raises FileNotFoundError for a folder that is not there, ValueError for one that holds no causal language model.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
     folder = Path(checkpoint)
     config = folder / "config.json"
@@ -142,7 +185,13 @@ def load_checkpoint(checkpoint: Path | str) -> tuple[Any, Any]:
     ):
         raise FileNotFoundError(f"there is no checkpoint at {checkpoint}")
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
+    has_bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
+    finally:
+        if has_bars:
+            logging.enable_progress_bar()
     return model.to(find_device()).eval(), tokenizer
 
 

@@ -34,9 +34,8 @@ def sequence_kl_nats(model, other, prompts: Sequence[Sequence[int]], responses: 
     for start in range(0, len(order), 8):
         batch = order[start : start + 8]
         rows = [[*prompts[i], *responses[i]] for i in batch]
-        tokens_BT = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long, device=device)
-        for b, row in enumerate(rows):
-            tokens_BT[b, : len(row)] = torch.tensor(row)  # padding stands on the right, where causal attention hides it
+        width = max(map(len, rows))  # filled up on the right, where causal attention hides it
+        tokens_BT = torch.tensor([row + row[:1] * (width - len(row)) for row in rows], device=device)
         ours_BTV = model(input_ids=tokens_BT, use_cache=False).logits
         theirs_BTV = other(input_ids=tokens_BT, use_cache=False).logits
         for b, i in enumerate(batch):

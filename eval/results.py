@@ -24,10 +24,6 @@ from eval.statistics import Difference, Estimate
 SCHEMA = 1
 
 
-def _mean(sums_RK: np.ndarray) -> np.ndarray:
-    return sums_RK[:, 0] / sums_RK[:, 1]
-
-
 def _bits_per_unit(sums_RK: np.ndarray) -> np.ndarray:
     return -sums_RK[:, 0] / (math.log(2) * sums_RK[:, 1])
 
@@ -72,8 +68,8 @@ def chrf(sums_RK: np.ndarray) -> np.ndarray:
 
 
 AGGREGATES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "mean": _mean,  # of one score; a count of items stands below it
-    "proportion": _mean,  # the same of a score in [0, 1] that is 0 or 1 but for ties
+    "mean": statistics.ratio,  # of one score; a count of items stands below it
+    "proportion": statistics.ratio,  # the same of a score in [0, 1] that is 0 or 1 but for ties
     "ratio": statistics.ratio,
     "bits_per_unit": _bits_per_unit,
     "perplexity": _perplexity,
@@ -232,14 +228,16 @@ class Evaluation:
         return {f"{m['set']}/{m['name']}": {key: m[key] for key in keys} for m in self.metrics}
 
 
-def measured(metric: Metric, items: Sequence[dict]) -> dict[str, Any]:
-    """A metric's entry in eval.json. The smallest detectable difference is the unpaired bound: pairing makes it smaller."""
+def measured(metric: Metric, items: Sequence[dict], random_init: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A metric's entry in eval.json; random_init: what the same architecture with random weights has.
+
+    The smallest detectable difference is the unpaired bound: pairing makes it smaller.
+    """
     result = estimate(metric, items)
     half = (result.high - result.low) / 2  # about 1.96 standard errors
     detectable = statistics.smallest_detectable(math.sqrt(2) * half / 1.959964)
-    return finite(
-        {**asdict(metric), **result.as_dict(), "smallest_detectable": detectable, "items_sha256": items_sha256(items)}
-    )
+    about = {"smallest_detectable": detectable, "items_sha256": items_sha256(items), "random_init": random_init}
+    return finite({**asdict(metric), **result.as_dict(), **about})
 
 
 def as_metric(entry: dict[str, Any]) -> Metric:

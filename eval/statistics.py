@@ -119,8 +119,9 @@ def bootstrap(
 
 
 def ratio(sums_RK: np.ndarray) -> np.ndarray:
-    """First summed statistic over the second."""
-    return sums_RK[:, 0] / sums_RK[:, 1]
+    """First summed statistic over the second; NaN where a resample has nothing below the line."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return sums_RK[:, 0] / sums_RK[:, 1]
 
 
 # --- two models on the same items -------------------------------------------------------------------------------------

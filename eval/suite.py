@@ -89,6 +89,7 @@ class Suite:
     benchmarks: list[Any] = field(default_factory=list)  # task names, or Benchmark's fields
     include_path: list[str] = field(default_factory=list)  # folders of lm-eval task YAMLs
     kl: dict[str, Any] | None = None  # KLSet's fields; measured where a reference is given
+    random_init: int = 50  # items a set on which random weights are measured, once for an architecture; 0: not at all
     batch_tokens: int | None = None  # tokens a forward pass; None: found from the memory there is
 
     def __post_init__(self) -> None:
@@ -160,6 +161,18 @@ class Suite:
             settings["kl"] = dataclasses.asdict(self.kl_set) | {"path": _content(self.kl_set.path)}
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
+    def shortened(self, limit: int) -> Suite:
+        """The same sets with at most `limit` items each, without KL and without judges that are asked over a network."""
+        likelihood = {k: dataclasses.asdict(_limited(made, limit)) for k, made in self.likelihood_sets.items()}
+        generation = {}
+        for name, made in self.generation_sets.items():
+            near = [judge for judge in made.judges if not judge.startswith("http")]
+            generation[name] = dataclasses.asdict(_limited(made, limit)) | {"judges": near}
+        benchmarks = [dataclasses.asdict(_limited(made, limit)) for made in self.benchmark_sets]
+        return dataclasses.replace(
+            self, likelihood=likelihood, generation=generation, benchmarks=benchmarks, kl=None, random_init=0
+        )
+
     def describe(self) -> dict[str, Any]:
         """{name, sha256, settings} for eval.json."""
         return {"name": self.name, "sha256": self.sha256, "settings": dataclasses.asdict(self)}
@@ -179,6 +192,10 @@ def sample_indices(count: int, limit: int | None, seed: int) -> list[int]:
     if limit is None or limit >= count:
         return list(range(count))
     return sorted(random.Random(seed).sample(range(count), limit))
+
+
+def _limited(made, limit: int):
+    return dataclasses.replace(made, limit=min(limit, made.limit or limit))
 
 
 def _build(kind: type, value: Any, where: str) -> Any:

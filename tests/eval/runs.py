@@ -30,7 +30,11 @@ def write_run(
     for i in range(items):
         prompt = [{"role": "user", "content": f"Question {i} about the harbour"}]
         score = float(np.clip(quality + 0.3 * (shared[i] - 0.5) + 0.1 * rng.normal(), 0, 1))
-        text = outputs[i % len(outputs)] if outputs else f"{folder.name} answers {i}: the tide is {'high' if score > 0.5 else 'low'}."
+        text = (
+            outputs[i % len(outputs)]
+            if outputs
+            else f"{folder.name} answers {i}: the tide is {'high' if score > 0.5 else 'low'}."
+        )
         scores = {
             "gold": score,
             "rougeL": score / 2,
@@ -83,7 +87,15 @@ def write_run(
         )
     by_set = {name: [x for x in found if x["set"] == name] for name in ("general", "instructions", "town_qa")}
     metrics = [
-        Metric("general", "bits_per_byte", "bits_per_unit", ("loglikelihood", "bytes"), False, "bits/byte", is_headline=True),
+        Metric(
+            "general",
+            "bits_per_byte",
+            "bits_per_unit",
+            ("loglikelihood", "bytes"),
+            False,
+            "bits/byte",
+            is_headline=True,
+        ),
         Metric("instructions", "gold", "mean", ("gold",), is_headline=True, signature="judge"),
         Metric("instructions", "rougeL", "mean", ("rougeL",), is_headline=True),
         Metric("instructions", "stop_rate", "proportion", ("stop_rate",), is_headline=True),
@@ -91,7 +103,16 @@ def write_run(
         Metric("town_qa", "acc", "proportion", ("acc",), chance=0.5, is_headline=True),
     ]
     if optimised:
-        metrics.append(Metric("instructions", "reward_model", "mean", ("reward_model",), is_optimised=True, signature="judge, optimised"))
+        metrics.append(
+            Metric(
+                "instructions",
+                "reward_model",
+                "mean",
+                ("reward_model",),
+                is_optimised=True,
+                signature="judge, optimised",
+            )
+        )
     result = Evaluation(
         str(folder),
         SUITE | {"sha256": suite},
@@ -105,7 +126,20 @@ def write_run(
     result.save(folder)
     write_manifest(folder, parents=parents, seed=seed, stage=stage)
     steps = range(0, 101, 5)
-    write_log(folder, [{"step": s, "elapsed_s": s / 2, "loss": 4 - s / 50, "kl": s / 20, "reward": s / 100, "response_length": 20 + s / 10} for s in steps])
+    write_log(
+        folder,
+        [
+            {
+                "step": s,
+                "elapsed_s": s / 2,
+                "loss": 4 - s / 50,
+                "kl": s / 20,
+                "reward": s / 100,
+                "response_length": 20 + s / 10,
+            }
+            for s in steps
+        ],
+    )
     return folder
 
 
