@@ -24,6 +24,7 @@ from base_model.checkpoints import write_text_atomically
 from recipes.cli import command, load_yaml, parse, reject_unknown
 from recipes.fingerprint import stage_inputs
 from recipes.record import read_manifest
+from recipes.run import lock_folder
 
 RECIPES = {  # what a pipeline may run: names, not import paths, so that a YAML cannot run code
     "tinytown": "recipes.tinytown",
@@ -252,6 +253,7 @@ def main(argv: list[str] | None = None) -> Path | None:
         return None
     root = Path(config.output_dir)
     root.mkdir(parents=True, exist_ok=True)
+    lock = lock_folder(root)
     began_s = time.monotonic()
     with StageTable(stages, {stage.name: estimate(stage)[0] for stage in stages}) as table:
         for decision in decide(config, stages):
@@ -259,6 +261,7 @@ def main(argv: list[str] | None = None) -> Path | None:
             if decision.runs:
                 _run_stage(decision, root, table)
     report = compare_all(config, stages, root)
+    lock.close()
     print(f"{report}  ({(time.monotonic() - began_s) / 60:.1f} minutes)")
     return report
 

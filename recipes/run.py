@@ -96,7 +96,7 @@ class Run:
         ):
             raise ValueError(f"{self.dir} holds files that no run made; give another --output_dir")
         self.dir.mkdir(parents=True, exist_ok=True)
-        self._take_lock()
+        self._lock = lock_folder(self.dir)
         if (self.dir / "manifest.json").is_file() and not self.config.overwrite:
             raise ValueError(
                 f"{self.dir} holds a finished run; pass --overwrite to replace it, or another --output_dir"
@@ -119,15 +119,6 @@ class Run:
             self._clear()
             write_text_atomically(started, json.dumps(settings, indent=1) + "\n")
         remove_partials(self.dir)
-
-    def _take_lock(self) -> None:
-        self._lock = open(self.dir / ".lock", "w")  # noqa: SIM115 - held until the process ends or finish() closes it
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ValueError(
-                f"another process is working in {self.dir}; wait for it, or give another --output_dir"
-            ) from None
 
     def _clear(self) -> None:
         (self.dir / "manifest.json").unlink(missing_ok=True)  # first: from here on the folder is visibly unfinished
@@ -262,6 +253,17 @@ class Run:
             out=self.dir,
         )
         return evaluation.summary()
+
+
+def lock_folder(folder: Path) -> Any:
+    """Lock a folder for this process until the returned file is closed or the process ends. Raises ValueError if another one has it."""
+    lock = open(folder / ".lock", "w")  # noqa: SIM115 - closing it gives the lock up
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise ValueError(f"another process is working in {folder}; wait for it, or give another --output_dir") from None
+    return lock
 
 
 def write_progress(folder: Path, done: int, total: int, elapsed_s: float) -> None:

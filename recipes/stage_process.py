@@ -34,7 +34,10 @@ def run_recipe(module: str, arguments: list[str], log: Path, watch: Callable[[],
     except BaseException:
         _end(process)
         raise
-    failure = receiving.recv() if receiving.poll() else None
+    try:
+        failure = receiving.recv()
+    except EOFError:  # it ended without a word: well, or killed
+        failure = None
     if failure is None and process.exitcode != 0:
         failure = _died(process.exitcode, log)
     return failure
