@@ -15,10 +15,9 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from base_model.gpt import rotary_table
-from base_model.hf import shared_tensors
+from base_model.gpt import GPTConfig, rotary_table
 
 
 class Linear(NamedTuple):
@@ -116,14 +115,13 @@ class Projection:
 class Decoder:
     """Reads prompts with `prefill`, then one token a row with `step`; both return the next token's logits, (B, V).
 
-    The weights are those of `model` at construction time, in `dtype` (None: the model's own, and not copied).
+    tensors: the weights as `base_model.hf.shared_tensors` gives them; they are not copied. n_slots: tokens a row can hold.
     """
 
-    def __init__(self, model: nn.Module, n_rows: int, n_slots: int, dtype: torch.dtype | None = None):
-        self.config, tensors = shared_tensors(model)
-        if dtype is not None:
-            tensors = {name: tuple(part.to(dtype) for part in parts) for name, parts in tensors.items()}
-        config = self.config
+    steps_between_checks = 1  # for ended rows; on a CPU looking at the tokens costs nothing
+    shrink_below = 1.0  # drop ended rows when no more than this share of the batch goes on
+
+    def __init__(self, config: GPTConfig, tensors: dict[str, tuple[Tensor, ...]], n_rows: int, n_slots: int):
         (self.embedding,), (head,) = tensors["embedding.weight"], tensors["head.weight"]
         self.head, self.device, self.dtype = head.t(), head.device, head.dtype
         (self.positions,) = tensors.get("positions.weight", (None,))
@@ -193,9 +191,7 @@ class Decoder:
                 score = torch.baddbmm(mask, q, keys[layer], alpha=scale)
             return torch.bmm(score.softmax(dim=-1), values[layer]).view(n_rows, -1)
 
-        if self.projection is None or self.projection.v.shape[0] != n_rows:
-            self.projection = Projection(self, n_rows)
-        projection = self.projection
+        projection = self._projection(n_rows)
         x_BD, rotary = self._embed(token_B, position_B)
         for i, layer in enumerate(self.layers):
             x_BD = layer(x_BD, i, attend, projection)
@@ -211,6 +207,11 @@ class Decoder:
             mask = self.mask.unflatten(0, (-1, self.n_kv))
             mask[target] = mask[source]
             self.n_pad_B, self.mask = self.n_pad_B[:n_rows], mask[:n_rows].flatten(0, 1)
+
+    def _projection(self, n_rows: int) -> Projection:
+        if self.projection is None or self.projection.v.shape[0] != n_rows:
+            self.projection = Projection(self, n_rows)
+        return self.projection
 
     def _embed(self, token_N: Tensor, position_N: Tensor | slice) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         """Token vectors (N, D), learned positions added, or the rotary cos and sin that go with them, (N or 1, 1, E)."""

@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from base_model.cuda_graphs import GraphDecoder
 from base_model.decoder import Decoder
-from base_model.gpt import GPT
-from base_model.hf import config_from_hf, shared_tensors, unwrap
+from base_model.hf import shared_tensors
 from base_model.sampling import SamplingConfig, penalise_repetition, sample
 
 __all__ = ["Generation", "SamplingConfig", "generate", "supports"]
@@ -70,8 +70,12 @@ def generate(
     """
     if seed is not None and generator is not None:
         raise ValueError("both seed and generator were given; give one of them")
+    with torch.no_grad():
+        config, tensors = shared_tensors(model)
+        if dtype is not None:
+            tensors = {name: tuple(part.to(dtype) for part in parts) for name, parts in tensors.items()}
     lengths = [len(prompt) for prompt in prompts]
-    _check_lengths(lengths, sampling.max_new_tokens, _context_length(model))
+    _check_lengths(lengths, sampling.max_new_tokens, config.context_length)
     if seed is not None:
         generator = torch.Generator().manual_seed(seed)
     n_prompts, n_new = len(prompts), sampling.max_new_tokens
@@ -79,37 +83,31 @@ def generate(
     batch_size = min(batch_size or n_prompts, n_prompts)
     order = sorted(range(n_prompts), key=lengths.__getitem__) if batch_size < n_prompts else list(range(n_prompts))
 
-    device = next(model.parameters()).device
+    device = tensors["head.weight"][0].device
+    make_decoder = GraphDecoder if device.type == "cuda" else Decoder
     tokens_BR = torch.full((n_prompts, n_new), pad_id, device=device)
     logprobs_BR = torch.zeros(n_prompts, n_new, device=device)
-    n_longest = 0
     for start in range(0, n_prompts, batch_size):
         rows = order[start : start + batch_size]
         with torch.inference_mode(), torch.autocast(device.type, enabled=False):
-            decoder = Decoder(model, len(rows), max(lengths[row] for row in rows) + n_new, dtype)
+            decoder = make_decoder(config, tensors, len(rows), max(lengths[row] for row in rows) + n_new)
             uniform_RB = None if uniform_BR is None else uniform_BR[rows].T.contiguous().to(device)
             tokens_RB, logprobs_RB = _continue(
                 decoder, [prompts[row] for row in rows], sampling, uniform_RB, pad_id, want_logprobs
             )
-        n_longest = max(n_longest, len(tokens_RB))
         tokens_BR[rows, : len(tokens_RB)] = tokens_RB.T
         if want_logprobs:
             logprobs_BR[rows, : len(tokens_RB)] = logprobs_RB.T
 
-    tokens_BR, logprobs_BR = tokens_BR[:, :n_longest], logprobs_BR[:, :n_longest]
     is_stop_BR = torch.isin(tokens_BR, torch.tensor(sampling.stop_token_ids, dtype=torch.long, device=device))
     is_response_BR = is_stop_BR.cumsum(dim=1) - is_stop_BR.long() == 0  # no stop token before this one
+    n_longest = int(is_response_BR.sum(dim=1).max())
     return Generation(
-        tokens_BR=tokens_BR.masked_fill(~is_response_BR, pad_id),
-        is_response_BR=is_response_BR,
+        tokens_BR=tokens_BR.masked_fill(~is_response_BR, pad_id)[:, :n_longest],
+        is_response_BR=is_response_BR[:, :n_longest],
         stopped_B=is_stop_BR.any(dim=1),
-        logprobs_BR=logprobs_BR.masked_fill(~is_response_BR, 0.0) if want_logprobs else None,
+        logprobs_BR=logprobs_BR.masked_fill(~is_response_BR, 0.0)[:, :n_longest] if want_logprobs else None,
     )
-
-
-def _context_length(model: nn.Module) -> int:
-    model = unwrap(model)
-    return (model.config if isinstance(model, GPT) else config_from_hf(model.config)).context_length
 
 
 def _check_lengths(lengths: list[int], n_new: int, context_length: int) -> None:
@@ -141,6 +139,7 @@ def _continue(
     logits_BV = decoder.prefill(prompt_BT, n_pad_B)
     row_B = torch.arange(len(prompts), device=device)  # the prompt that each row of the shrinking batch belongs to
     tokens, logprobs, rows = [], [], []  # a tensor a step
+    ended: set[int] = set()  # rows of the batch
     for step in range(sampling.max_new_tokens):
         scores_BV = logits_BV = logits_BV.float()
         if has_penalty:
@@ -154,19 +153,27 @@ def _continue(
         rows.append(row_B)
         if want_logprobs:
             logprobs.append(_logprobs(logits_BV, token_B, sampling))
-        ended = [] if stops.isdisjoint(ids := token_B.tolist()) else [i for i, t in enumerate(ids) if t in stops]
-        n_live = len(row_B) - len(ended)
-        if n_live == 0 or step + 1 == sampling.max_new_tokens:
+        if step + 1 == sampling.max_new_tokens:
             break
         if has_penalty:
             history_BS[:, prompt_BT.shape[1] + step] = token_B
-        if ended:  # the last rows move into the places that fell empty
-            target = torch.tensor([i for i in ended if i < n_live], dtype=torch.long, device=device)
-            source = torch.tensor(sorted({*range(n_live, len(row_B))} - {*ended}), dtype=torch.long, device=device)
-            decoder.keep(n_live, source, target)
-            row_B, token_B, history_BS = (_kept(each, n_live, source, target) for each in (row_B, token_B, history_BS))
-            if uniform_RB is not None:
-                uniform_RB[:, target] = uniform_RB[:, source]
+        if stops and (step + 1) % decoder.steps_between_checks == 0:
+            ended |= _ended(tokens[-decoder.steps_between_checks :], stops)
+            n_live = len(row_B) - len(ended)
+            if n_live == 0:
+                break
+            if ended and n_live <= decoder.shrink_below * len(
+                row_B
+            ):  # the last rows move into the places that fell empty
+                target = torch.tensor([i for i in ended if i < n_live], dtype=torch.long, device=device)
+                source = torch.tensor([*{*range(n_live, len(row_B))} - ended], dtype=torch.long, device=device)
+                decoder.keep(n_live, source, target)
+                row_B, token_B = (_kept(each, n_live, source, target) for each in (row_B, token_B))
+                if has_penalty:
+                    history_BS = _kept(history_BS, n_live, source, target)
+                if uniform_RB is not None:
+                    uniform_RB[:, target] = uniform_RB[:, source]
+                ended = set()
         logits_BV = decoder.step(token_B)
     step_N = torch.arange(len(rows), device=device).repeat_interleave(
         torch.tensor([len(row) for row in rows], device=device)
@@ -180,10 +187,14 @@ def _continue(
     return tokens_RB, logprobs_RB
 
 
-def _kept(each_B: Tensor | None, n_rows: int, source: Tensor, target: Tensor) -> Tensor | None:
+def _ended(tokens: list[Tensor], stops: set[int]) -> set[int]:
+    """Rows with a stop token among the tokens of these steps, each (B,)."""
+    ids = (tokens[0] if len(tokens) == 1 else torch.cat(tokens)).tolist()
+    return set() if stops.isdisjoint(ids) else {i % len(tokens[0]) for i, token in enumerate(ids) if token in stops}
+
+
+def _kept(each_B: Tensor, n_rows: int, source: Tensor, target: Tensor) -> Tensor:
     """The first n_rows rows, after a copy of rows `source` over rows `target`; the tensor itself is left as it was."""
-    if each_B is None:
-        return None
     each_B = each_B.clone()
     each_B[target] = each_B[source]
     return each_B[:n_rows]
