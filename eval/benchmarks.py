@@ -9,6 +9,7 @@ ones use the checkpoint's template where it has one. A tie between choices score
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import logging
@@ -185,36 +186,50 @@ class BatchedLM(TemplateLM):
 def load_tasks(benchmarks: Sequence[Benchmark], include_path: Sequence[str] = ()) -> list[tuple[Benchmark, Any]]:
     """(benchmark, lm-eval task) of every leaf; a group or tag gives several. Raises ValueError for a name that is nowhere."""
     _quiet()
-    own = TaskManager(include_path=[expand(p) for p in include_path] or None, include_defaults=False)
-    stock: TaskManager | None = None
-    loaded = []
-    for benchmark in benchmarks:
-        entry = own.task_index.get(benchmark.task)
-        path = entry.yaml_path if entry else stock_yaml(benchmark.task)
-        if path is not None and "group" not in (config := load_yaml(path, resolve_func=True)):
-            config = _on_local_files(config, benchmark, path)
-            loaded.append((benchmark, _only(own.load([config]))))
-            continue
-        if benchmark.path:
-            raise ValueError(f"{benchmark.task} is no single task, so it can't be put on the file {benchmark.path}")
-        if entry is None and stock is None:
-            stock = TaskManager(include_path=[expand(p) for p in include_path] or None)
-        manager = own if entry else stock
-        if benchmark.task not in manager.all_tasks:
-            raise ValueError(f"no task, group or tag '{benchmark.task}' in include_path or in lm-eval {_version()}")
-        loaded += [(benchmark, task) for task in manager.load([benchmark.task])["tasks"].values()]
-    return loaded
+    with _no_bars():
+        own = TaskManager(include_path=[expand(p) for p in include_path] or None, include_defaults=False)
+        return [(b, task) for b in benchmarks for task in _load(b, own, tuple(include_path))]
 
 
+def _load(benchmark: Benchmark, own: TaskManager, include_path: tuple[str, ...]) -> list:
+    entry = own.task_index.get(benchmark.task)
+    path = entry.yaml_path if entry else stock_yaml(benchmark.task)
+    if path is not None and "group" not in (config := load_yaml(path, resolve_func=True)):
+        loaded = own.load([_on_local_files(config, benchmark, path)])
+        return list(loaded["tasks"].values())
+    if benchmark.path:
+        raise ValueError(f"{benchmark.task} is no single task, so it can't be put on the file {benchmark.path}")
+    manager = own if entry else _stock_tasks(include_path)
+    if benchmark.task not in manager.all_tasks:
+        raise ValueError(f"'{benchmark.task}' is no task, group or tag of lm-eval {_version()} or of include_path")
+    return list(manager.load([benchmark.task])["tasks"].values())
+
+
+@functools.cache
+def _stock_tasks(include_path: tuple[str, ...]) -> TaskManager:
+    """lm-eval's index of all its tasks, groups and tags: about ten seconds."""
+    return TaskManager(include_path=[expand(p) for p in include_path] or None)
+
+
+@functools.cache
 def stock_yaml(task: str) -> Path | None:
-    """lm-eval's own file of a task, found by a text search: building the index of all of them takes ten seconds."""
-    name = re.compile(rb"""^task:[ \t]*["']?""" + re.escape(task).encode() + rb"""["']?[ \t]*$""", re.MULTILINE)
-    root = Path(lm_eval.utils.__file__).parent / "tasks"
-    for folder, folders, files in os.walk(root):
+    """lm-eval's own file of a task, found by a text search, which takes a second; None for a group or tag.
+
+    Raises ValueError for a name that stands in none of its files.
+    """
+    mentioned = re.compile(rb"(?<![\w-])" + re.escape(task).encode() + rb"(?![\w-])")
+    defined = re.compile(rb"""^task:[ \t]*["']?""" + re.escape(task).encode() + rb"""["']?[ \t]*\r?$""", re.MULTILINE)
+    is_mentioned = False
+    for folder, folders, files in os.walk(Path(lm_eval.utils.__file__).parent / "tasks"):
         folders.sort()
         for file in sorted(files):
-            if file.endswith(".yaml") and name.search(Path(folder, file).read_bytes()):
+            if not file.endswith(".yaml") or not mentioned.search(text := Path(folder, file).read_bytes()):
+                continue
+            if defined.search(text):
                 return Path(folder, file)
+            is_mentioned = True
+    if not is_mentioned:
+        raise ValueError(f"'{task}' is no task, group or tag of lm-eval {_version()} or of include_path")
     return None
 
 
@@ -255,9 +270,18 @@ def _read_splits(files: dict[str, str], **unused) -> Any:
     )
 
 
-def _only(loaded: dict[str, Any]) -> Any:
-    (task,) = loaded["tasks"].values()
-    return task
+@contextlib.contextmanager
+def _no_bars() -> Iterator[None]:
+    """No progress bars of `datasets` for files that are read in milliseconds."""
+    import datasets
+
+    was_disabled = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not was_disabled:
+            datasets.enable_progress_bars()
 
 
 @functools.cache

@@ -1,0 +1,97 @@
+"""Expected numbers come from rouge_score's aggregate, sacrebleu's command line, and by hand."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from eval.results import Metric, estimate
+from eval.texts import TEXT_METRICS, exact_match, normalise, repetition, token_f1
+
+REFERENCES = [
+    "The cat sat on the mat.\nIt was warm.",
+    "Rain fell all day, and the river rose.",
+    "Nora bought three red apples at the market.",
+    "No.",
+    "He did not know the answer to that.",
+    "The doctor looked at the dog's paw and smiled.",
+]
+OUTPUTS = [
+    "The cat sat on a mat.\nThe day was warm.",
+    "Rain fell all day.",
+    "At the market Nora bought three apples, red ones, and then went home.",
+    "",
+    "He did not know the answer to that.",
+    "Completely different words here",
+]
+
+
+def items_of(family: str, outputs=OUTPUTS, references=REFERENCES) -> list[dict]:
+    made = TEXT_METRICS[family]
+    return [
+        {"item": str(i), "scores": made.score(o, r)} for i, (o, r) in enumerate(zip(outputs, references, strict=True))
+    ]
+
+
+def value_of(family: str, name: str, **data) -> float:
+    aggregate, fields, _ = TEXT_METRICS[family].names[name]
+    return estimate(Metric("s", name, aggregate, fields), items_of(family, **data)).value
+
+
+@pytest.mark.parametrize("name", ["rouge1", "rouge2", "rougeL", "rougeLsum"])
+def test_rouge_equals_rouge_scores_own_aggregate(name):
+    from rouge_score import rouge_scorer
+    from rouge_score.scoring import BootstrapAggregator
+
+    scorer, aggregator = rouge_scorer.RougeScorer([name]), BootstrapAggregator()
+    for output, reference in zip(OUTPUTS, REFERENCES, strict=True):
+        aggregator.add_scores(scorer.score(reference, output))
+    # its aggregate is the median of resampled means: compare with the mean that it resamples, and with it within its noise
+    mean = np.mean([scorer.score(r, o)[name].fmeasure for o, r in zip(OUTPUTS, REFERENCES, strict=True)])
+    assert value_of("rouge", name) == pytest.approx(mean, abs=1e-12)
+    assert value_of("rouge", name) == pytest.approx(aggregator.aggregate()[name].mid.fmeasure, abs=0.03)
+
+
+@pytest.mark.parametrize("family", ["bleu", "chrf"])
+@pytest.mark.parametrize("kept", [6, 3, 1])
+def test_bleu_and_chrf_equal_sacrebleus_command_line(family, kept, tmp_path):
+    (tmp_path / "out.txt").write_text("".join(o.replace("\n", " ") + "\n" for o in OUTPUTS[-kept:]))
+    (tmp_path / "ref.txt").write_text("".join(r.replace("\n", " ") + "\n" for r in REFERENCES[-kept:]))
+    command = [sys.executable, "-m", "sacrebleu", "ref.txt", "-i", "out.txt", "-m", family, "-w", "10"]
+    theirs = json.loads(subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout)
+    flat = {
+        "outputs": [o.replace("\n", " ") for o in OUTPUTS[-kept:]],
+        "references": [r.replace("\n", " ") for r in REFERENCES[-kept:]],
+    }
+    assert value_of(family, family, **flat) == pytest.approx(theirs["score"], abs=1e-9)
+    assert TEXT_METRICS[family].signature() == theirs["signature"]
+
+
+@pytest.mark.parametrize("outputs", [[""] * 6, ["x"] * 6, ["The cat"] * 6])
+def test_degenerate_outputs_get_sacrebleus_score_and_no_warning(outputs, recwarn):
+    from sacrebleu.metrics import BLEU, CHRF
+
+    assert value_of("bleu", "bleu", outputs=outputs) == pytest.approx(
+        BLEU().corpus_score(outputs, [REFERENCES]).score, abs=1e-9
+    )
+    assert value_of("chrf", "chrf", outputs=outputs) == pytest.approx(
+        CHRF().corpus_score(outputs, [REFERENCES]).score, abs=1e-9
+    )
+    assert not recwarn.list
+
+
+def test_exact_match_and_f1_by_hand():
+    assert normalise("  The  Cat, sat!") == "cat sat"
+    assert exact_match("The cat.", "a cat")["exact_match"] == 1
+    assert exact_match("The cats.", "a cat")["exact_match"] == 0
+    # "cat sat mat" against "cat sat": 2 common, F = 2*2/(3+2)
+    assert token_f1("The cat sat, mat", "a cat sat")["f1"] == pytest.approx(0.8)
+    assert token_f1("", "the")["f1"] == 1  # both are empty after normalisation
+    assert token_f1("", "cat")["f1"] == 0
+
+
+def test_a_repeated_phrase_has_few_distinct_bigrams():
+    assert repetition("a b a b a b") == {"distinct_bigrams": 2, "bigrams": 5}
+    assert repetition("one") == {"distinct_bigrams": 0, "bigrams": 0}
