@@ -104,8 +104,8 @@ class PPOTrainer:
         policy, reference = build_policy(model, peft_config, ref_model)
         self.module = ActorCritic(policy, value_head, reference=reference, critic=critic, temperature=args.temperature)
         for parameter in self.module.parameters():
-            if parameter.requires_grad:
-                parameter.data = parameter.data.float()  # Adam's steps are lost in bfloat16 weights
+            if parameter.requires_grad and parameter.dtype in (torch.bfloat16, torch.float16):
+                parameter.data = parameter.data.float()  # Adam's small steps would be rounded away
         if args.gradient_checkpointing:
             set_gradient_checkpointing(self.module)
         self.fingerprint = training_state.frozen_fingerprint(self.module)
