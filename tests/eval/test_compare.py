@@ -1,0 +1,162 @@
+"""Expected numbers come from scipy, statsmodels, the items themselves, or by hand."""
+
+import json
+
+import numpy as np
+import pytest
+
+from eval.compare import compare, short_names, tell
+from eval.preference import length_controlled_win_rate
+from tests.eval.runs import write_manifest, write_run
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """base -> lora_sft -> {ppo (better), dpo (the same), worse}, with a reward model's record between."""
+    root = tmp_path_factory.mktemp("runs")
+    base = write_run(root / "base", quality=0.3)
+    sft = write_run(root / "lora_sft", quality=0.5, parents=[base])
+    write_manifest(root / "reward_model", parents=[sft], notes={"quality": {"accuracy": 0.8}})
+    write_run(root / "ppo", quality=0.62, parents=[sft], optimised=True)
+    write_run(root / "dpo", quality=0.5, parents=[sft])
+    write_run(root / "worse", quality=0.35, parents=[sft])
+    return root
+
+
+def folders(runs, *names):
+    return [runs / name for name in names]
+
+
+@pytest.fixture(scope="module")
+def comparison(runs):
+    return compare(folders(runs, "base", "lora_sft", "reward_model", "ppo", "dpo", "worse"), baseline=runs / "lora_sft")
+
+
+def test_parents_are_found_and_a_stage_without_evaluation_is_kept_as_a_record(comparison):
+    assert {m.name: m.parent for m in comparison.models} == {
+        "base": None, "lora_sft": "base", "ppo": "lora_sft", "dpo": "lora_sft", "worse": "lora_sft",
+    }  # fmt: skip
+    assert [r.name for r in comparison.records if r.evaluation is None] == ["reward_model"]
+    assert comparison.baseline == "lora_sft"
+
+
+def test_a_change_is_the_difference_of_the_two_values_with_its_direction(comparison):
+    change = comparison.to_parent["ppo", "general/bits_per_byte"]
+    values = [comparison.cell(name, "general/bits_per_byte")["value"] for name in ("ppo", "lora_sft")]
+    assert change.mean == pytest.approx(values[0] - values[1])
+    assert change.mean < 0 and change.verdict == "better" and change.wins > change.losses  # fewer bits are better
+    assert comparison.to_parent["worse", "instructions/gold"].verdict == "worse"
+    assert comparison.to_parent["lora_sft", "instructions/response_tokens"].verdict in ("more", "same")
+
+
+def test_no_difference_is_told_with_the_smallest_detectable_one(comparison):
+    change = comparison.to_parent["dpo", "instructions/gold"]
+    assert change.verdict == "same" and not change.is_detected
+    said = tell(change)
+    assert said.startswith("dpo shows no detectable difference from lora_sft (") and "smallest detectable: 0.0" in said
+    assert "ppo is better than lora_sft" in comparison.verdict and "worse is worse than lora_sft" in comparison.verdict
+    assert comparison.verdict.startswith("On gold (instructions, n = 60), ")
+
+
+def test_p_values_are_holm_corrected_within_a_table(comparison):
+    from statsmodels.stats.multitest import multipletests
+
+    headline = [c for c in comparison.to_parent.values() if c.key in comparison.headline_keys]
+    assert len(headline) == 4 * 5
+    expected = multipletests([c.p for c in headline], method="holm")[1]
+    assert [c.p_holm for c in headline] == pytest.approx(expected)
+
+
+def test_twenty_models_that_differ_by_nothing_give_no_verdict_of_better(tmp_path):
+    names = [f"m{i}" for i in range(20)]
+    for name in names:
+        write_run(tmp_path / name, quality=0.5)
+    found = compare([tmp_path / name for name in names], baseline="m0").to_baseline.values()
+    assert len(found) == 19 * 6
+    assert not [c for c in found if c.verdict in ("better", "worse")]
+    assert [c for c in found if c.p < 0.05]  # what an uncorrected table would have called a difference
+
+
+def test_win_rate_counts_ties_a_half_and_mirrors(comparison):
+    rates = comparison.win_rates("instructions/gold", ["lora_sft", "ppo"])
+    rate, back = rates["ppo", "lora_sft"], rates["lora_sft", "ppo"]
+    items = [comparison.by_name[name].evaluation.items_of_set["instructions"] for name in ("ppo", "lora_sft")]
+    scores = np.array([[item["scores"]["gold"] for item in found] for found in items])
+    expected = (scores[0] > scores[1]).mean() + 0.5 * (scores[0] == scores[1]).mean()
+    assert rate.rate == pytest.approx(expected) and back.rate == pytest.approx(1 - expected)
+    assert (back.low, back.controlled) == pytest.approx((1 - rate.high, 1 - rate.controlled))
+    from scipy.stats import binomtest
+
+    assert rate.p == pytest.approx(binomtest(rate.wins, rate.wins + rate.losses).pvalue)
+
+
+def test_an_optimised_judge_is_marked_and_is_no_primary_metric(comparison):
+    assert comparison.is_optimised("instructions/reward_model") and not comparison.is_optimised("instructions/gold")
+    assert comparison.primary_key == "instructions/gold"
+
+
+def test_other_items_are_not_compared_and_the_check_says_so(runs, tmp_path):
+    other = write_run(tmp_path / "other", quality=0.5, items=50, suite="1" * 64)
+    comparison = compare([runs / "base", other])
+    assert not comparison.to_baseline
+    failed = {check["name"]: check["detail"] for check in comparison.checks if not check["passed"]}
+    assert "were not asked the same items" in failed["same items"] and failed["same suite"].startswith("2 suite hash")
+    assert "nothing to compare" in comparison.verdict
+
+
+def test_models_that_differ_in_their_seed_alone_are_summed_up_over_seeds(tmp_path):
+    for seed in (1, 2, 3):
+        write_run(tmp_path / f"seed-{seed}" / "ppo", quality=0.5 + seed / 100, seed=seed, stage="ppo")
+    comparison = compare([tmp_path / f"seed-{seed}" / "ppo" for seed in (1, 2, 3)])
+    (group,) = comparison.seed_groups
+    assert group["models"] == ["seed-1/ppo", "seed-2/ppo", "seed-3/ppo"]
+    values = [comparison.cell(name, "instructions/gold")["value"] for name in group["models"]]
+    from scipy import stats
+
+    over = group["metrics"]["instructions/gold"]
+    low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
+    assert (over["mean"], over["low"], over["high"]) == pytest.approx((np.mean(values), low, high))
+
+
+def test_mistaken_folders_and_baselines_are_named(runs, tmp_path):
+    with pytest.raises(FileNotFoundError, match="has neither eval.json nor manifest.json"):
+        compare([tmp_path])
+    with pytest.raises(ValueError, match="the baseline nobody is none of the evaluated models: base, dpo"):
+        compare(folders(runs, "base", "dpo"), baseline="nobody")
+    with pytest.raises(ValueError, match="was evaluated; run python -m recipes.evaluation"):
+        compare([runs / "reward_model"])
+    with pytest.raises(ValueError, match="a folder was given twice"):
+        short_names([runs / "base", runs / "base"])
+
+
+def test_length_control_takes_away_a_win_that_length_alone_gave():
+    rng = np.random.default_rng(0)
+    d = rng.normal(15, 15, 4000)  # A is longer, and the judge likes length and nothing else
+    wins = (rng.random(4000) < 1 / (1 + np.exp(-3 * np.tanh(d / d.std())))).astype(float)
+    estimate = length_controlled_win_rate(wins, d)
+    assert wins.mean() > 0.75
+    assert estimate.low < 0.5 < estimate.high and estimate.value == pytest.approx(0.5, abs=0.04)
+
+
+def test_length_control_equals_statsmodels_logistic_fit():
+    import statsmodels.api as sm
+
+    rng = np.random.default_rng(1)
+    d = rng.normal(5, 10, 600)
+    x = np.tanh(d / d.std())
+    wins = (rng.random(600) < 1 / (1 + np.exp(-(0.4 + 0.9 * x)))).astype(float)
+    fit = sm.Logit(wins, sm.add_constant(x)).fit(disp=0)
+    # the ridge of 0.01 moves a coefficient that rests on 600 items by less than 1e-3
+    assert length_controlled_win_rate(wins, d).value == pytest.approx(1 / (1 + np.exp(-fit.params[0])), abs=1e-3)
+
+
+def test_length_control_without_length_differences_is_the_raw_rate_and_all_wins_stay_finite():
+    assert length_controlled_win_rate(np.array([1.0, 0, 0.5, 1]), np.zeros(4)).value == pytest.approx(0.625, abs=0.01)
+    estimate = length_controlled_win_rate(np.ones(50), np.arange(50.0))
+    assert 0.95 < estimate.value < 1 and np.isfinite(estimate.low)
+
+
+def test_everything_is_read_from_files(runs, comparison):
+    text = json.dumps([m.evaluation.metrics for m in comparison.models])
+    again = compare(folders(runs, "base", "lora_sft", "reward_model", "ppo", "dpo", "worse"), baseline="lora_sft")
+    assert json.dumps([m.evaluation.metrics for m in again.models]) == text and again.verdict == comparison.verdict
