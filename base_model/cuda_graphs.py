@@ -26,6 +26,7 @@ class GraphDecoder(Decoder):
 
     def __init__(self, config: GPTConfig, tensors: dict[str, tuple[Tensor, ...]], n_rows: int, n_slots: int):
         super().__init__(config, tensors, n_rows, SMALLEST_WINDOW * math.ceil(n_slots / SMALLEST_WINDOW))
+        self.cache.zero_()  # slots that are not filled yet get weight 0, which would not remove a NaN
 
     def prefill(self, tokens_BT: Tensor, n_pad_B: Tensor | None = None) -> Tensor:
         n_rows, n_tokens = tokens_BT.shape
