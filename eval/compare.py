@@ -24,6 +24,7 @@ from eval import preference, statistics, words
 from eval.results import Evaluation, as_metric, difference, finite
 
 ALPHA = 0.05
+MOST_TOLD = 3  # changes told one by one in the verdict
 
 
 @dataclass(frozen=True)
@@ -254,6 +255,10 @@ class Comparison:
             return f"One model, nothing to compare it with. {tail}"
         set_name, metric = self.primary_key.split("/", 1)
         said = "; ".join(tell(change) for change in changes)
+        if len(changes) > MOST_TOLD:
+            counts = [f"{sum(c.verdict == v for c in changes)} {words.reading(v)}" for v in ("better", "worse", "same")]
+            largest = max(changes, key=lambda change: abs(change.mean))
+            said = f"of {len(changes)} models against what they came from {', '.join(counts)}; the largest change: {tell(largest)}"
         return f"On {metric} ({set_name}, n = {changes[0].n}), {said}. {tail}"
 
 
