@@ -18,9 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 IGNORED_TARGET = -100  # targets with this value leave the loss, as in torch and transformers
-LONGEST_PRODUCTS = (
-    512  # tokens that `attend_by_products` takes; past this the scores cost more memory than they save time
-)
+LONGEST_PRODUCTS = 512  # tokens `attend_by_products` takes; past this the scores cost more memory than they save time
 QUERY_BLOCK = 128  # queries at once in it
 
 

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import argparse
 
-from base_model.gpt import PRESETS, preset
 from recipes.bench.timing import alternate, machine
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="recipes.bench generation", description=__doc__.split("\n")[0])
-    parser.add_argument("--preset", default="llama-2m", choices=PRESETS)
+    parser.add_argument("--preset", default="llama-2m", help="a size in base_model/gpt.py")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 32, 128])
     parser.add_argument("--new_tokens", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
@@ -28,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     import torch
 
     from base_model.generate import SamplingConfig, generate
-    from base_model.gpt import GPT
+    from base_model.gpt import GPT, preset
     from base_model.hf import to_hf
 
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,40 @@
+"""The benchmarks' arithmetic by hand, and that the generation benchmark runs."""
+
+import pytest
+
+from recipes.bench import generation
+from recipes.bench.__main__ import main
+from recipes.bench.timing import Timings, alternate, matmul_ceiling
+
+
+def test_a_ratio_is_the_median_of_the_rounds_ratios():
+    timings = Timings({"ours": [1.0, 10.0, 2.0], "theirs": [3.0, 20.0, 8.0]})  # a busy second round: 3, 2, 4
+    assert timings.ratio("theirs", "ours") == 3.0
+    assert timings.median_s("theirs") == 8.0
+
+
+def test_functions_take_turns_and_the_warm_up_is_not_counted():
+    calls = []
+    timings = alternate({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=2, warmup=1)
+    assert "".join(calls) == "ababab"
+    assert [len(seconds) for seconds in timings.seconds.values()] == [2, 2]
+
+
+def test_the_ceiling_is_a_rate_of_multiplications():
+    assert 0.1 < matmul_ceiling(size=64, duration_s=0.05) < 100_000  # GFLOP/s: no machine is outside
+
+
+def test_the_generation_benchmark_prints_a_ratio_for_each_batch(capsys):
+    generation.main(["--preset", "llama-1m", "--batch", "1", "2", "--new_tokens", "3", "--rounds", "1"])
+    lines = capsys.readouterr().out.splitlines()
+    assert "GFLOP/s fp32" in lines[0] and lines[2].split()[-1] == "ratio"
+    assert [float(line.split()[0]) for line in lines[3:]] == [1, 2] and all(
+        float(line.split()[-1]) > 0 for line in lines[3:]
+    )
+
+
+def test_a_benchmark_that_is_not_there_names_those_that_are(capsys):
+    with pytest.raises(ValueError, match=r"unknown benchmark 'speed'; usage: python -m recipes.bench .*generation"):
+        main(["speed"])
+    main(["--help"])
+    assert capsys.readouterr().out.startswith("usage: python -m recipes.bench ")
