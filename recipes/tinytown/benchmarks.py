@@ -3,17 +3,20 @@
 Each item has one right choice; right answers are spread evenly over the positions; wrong choices are of the same sort as the right one,
 so that neither length nor word frequency gives it away.
 """
+# ruff: noqa: E501 - a sentence stays on its line
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
 from recipes.tinytown import clinic, english, lexicon
 from recipes.tinytown.instructions import Tasker, fact_values
-from recipes.tinytown.telling import Scene
-from recipes.tinytown.world import Person, Thing, the_town
+from recipes.tinytown.questions import POOLS
+from recipes.tinytown.telling import Scene, identity
+from recipes.tinytown.world import Person, Place, the_town
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,7 @@ def qa_item(rng: Random) -> Item:
         wrong = [w for w in tasker.distractors(scene, question, 3) if w not in question.sentence]
         if len(wrong) == 3:
             break
-    pattern = question.sentence
-    right, *others = (" " + _cap(pattern.replace(question.answer, option)) for option in (question.answer, *wrong))
+    right, *others = (f" {_cap(question.sentence_for(option))}" for option in (question.answer, *wrong))
     return Item(f"{scene.text()}\n{question.question}", right, tuple(others))
 
 
@@ -85,23 +87,25 @@ def endings_item(rng: Random) -> Item:
     tasker = Tasker(rng, is_held_out=True)
     while True:
         scene, _ = tasker.passage()
-        template, ending = scene.ending
+        ending = scene.ending
         beginning = scene.text()[: -len(ending)].rstrip()
         swaps = _swaps(scene, ending, rng)
         if len(swaps) >= 3 and beginning:
             return Item(beginning, f" {ending}", tuple(f" {w}" for w in rng.sample(swaps, 3)))
 
 
+SWAP_POOLS = (
+    *tuple(POOLS[c] for c in ("thing", "food", "animal", "plant", "song", "good", "object", "role", "topic")),
+    lexicon.ANIMAL_NAMES,
+)
+
+
 def _swaps(scene: Scene, ending: str, rng: Random) -> list[str]:
     """The ending with a person, a thing or both replaced by others that the story does not know."""
     told = scene.text()
     people = [p for p in scene.cast.values() if isinstance(p, Person) and p.name in ending]
-    things = [t.noun for t in scene.cast.values() if isinstance(t, Thing) and t.noun in ending]
-    things += [
-        scene.cast[key]
-        for key in ("food", "animal", "pet_name")
-        if isinstance(scene.cast.get(key), str) and scene.cast[key] in ending
-    ]
+    words = [identity(value) for value in scene.cast.values() if not isinstance(value, (Person, Place))]
+    swappable = {word: pool for word in words if f" {word}" in ending for pool in SWAP_POOLS if word in pool}
     swapped = set()
     for _ in range(12):
         text = ending
@@ -109,21 +113,10 @@ def _swaps(scene: Scene, ending: str, rng: Random) -> list[str]:
             if rng.random() < 0.6:
                 other = rng.choice([p for p in scene.town if p.gender == person.gender and p.name not in told])
                 text = text.replace(person.name, other.name)
-        for thing in things:
+        for word, pool in swappable.items():
             if rng.random() < 0.6:
-                pool = next(
-                    p
-                    for p in (
-                        tuple(lexicon.THINGS),
-                        lexicon.FOODS,
-                        lexicon.WILD_ANIMALS,
-                        lexicon.PET_SPECIES,
-                        lexicon.PET_NAMES,
-                    )
-                    if thing in p
-                )
-                other = rng.choice([o for o in pool if o not in told])
-                text = english.fix_articles(text.replace(thing, other))
+                other = rng.choice([option for option in pool if option not in told])
+                text = english.fix_articles(re.sub(rf"\b{re.escape(word)}\b", other, text))
         if text != ending:
             swapped.add(text)
     return sorted(swapped)

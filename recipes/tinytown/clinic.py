@@ -4,6 +4,7 @@ Domain text: words, abbreviations and rules that the general text does not have.
 Ex examination, T temperature (degrees C), HR heart rate, Dx diagnosis, Rx treatment, PO by mouth, SC under the skin, TOP on the skin,
 SID/BID/TID once/twice/three times a day, d days, Rv review, NAD nothing abnormal detected.
 """
+# ruff: noqa: E501 - a sentence stays on its line
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from functools import cache
 from random import Random
 
 from recipes.tinytown import english, lexicon
-from recipes.tinytown.telling import Scene
+from recipes.tinytown.telling import COUNTED, Scene
 from recipes.tinytown.world import Person
 
 HELD_OUT_CASE_RATE = 8  # one (species, condition) pair in this many is kept for the held-out sets
@@ -53,7 +54,7 @@ CONDITIONS = tuple(
         ("worms", ("eats a lot and stays thin", "has a dull coat", "has a round belly"), "eggs of worms in the dung", "Vermitex", 5, "PO", "SID", 3, "clear the dung away every day", 14, MAMMALS),
         ("gapes", ("gapes and stretches its neck", "coughs with an open beak", "wheezes"), "red worms in the windpipe", "Trachenol", 9, "PO", "SID", 5, "move the birds to fresh ground", 10, BIRDS),
         ("conjunctivitis", ("keeps one eye shut", "has a weeping eye", "rubs its face"), "a red, swollen eyelid", "Oculine", 1, "TOP", "TID", 6, "wipe the eye with boiled water", 6, ALL),
-        ("sprain", ("limps after a jump", "will not put one leg down", "whines when lifted"), "a warm, swollen joint", "Dolofen", 2, "PO", "BID", 4, "let it rest and do not let it run", 7, ("dog", "cat", "goat", "pony", "rabbit")),
+        ("sprain", ("limps after a jump", "will not put one leg down", "whines when lifted"), "a warm, swollen joint", "Dolofen", 2, "PO", "BID", 4, "give it rest and keep it off the stairs", 7, ("dog", "cat", "goat", "pony", "rabbit")),
         ("heat stroke", ("pants without stopping", "lies flat in the sun", "staggers"), "a very high temperature", "Coolex", 3, "SC", "SID", 1, "keep it in the shade with water", 2, ("dog", "rabbit", "hen", "goose")),
         ("bite wound", ("bleeds from the leg", "hides and licks its side", "yelps when touched"), "two small deep holes in the skin", "Woundil", 12, "PO", "BID", 7, "keep the wound clean and dry", 5, ("dog", "cat", "goat", "goose", "hen", "rabbit")),
         ("feather lice", ("pulls out its feathers", "scratches under its wings", "has ragged feathers"), "tiny grey lice at the quills", "Plumadust", 4, "TOP", "SID", 10, "dust the whole coop", 12, BIRDS),
@@ -121,7 +122,7 @@ def draw_case(rng: Random, scene: Scene) -> Case:
     species, condition = rng.choice(cases(scene.is_held_out))
     low, high = WEIGHT_RANGE_KG[species]
     return Case(
-        patient=rng.choice(lexicon.PET_NAMES),
+        patient=rng.choice(lexicon.ANIMAL_NAMES),
         species=species,
         owner=scene.person("o"),
         weight_kg=rng.randint(low, high),
@@ -149,12 +150,9 @@ def cast_case(scene: Scene, case: Case) -> None:
     scene.world.apply("case", case.patient, case.species, case.owner.name, c.name, str(case.weight_kg))
 
 
-COUNTABLE = frozenset({"bite wound", "sprain", "upset stomach", "kennel cough"})
-
-
 def named(condition: str) -> str:
     """The condition as one has it: "a sprain", "worms"."""
-    return english.with_article(condition) if condition in COUNTABLE else condition
+    return english.with_article(condition) if condition in COUNTED else condition
 
 
 def short_note(s: Scene) -> None:
@@ -185,7 +183,11 @@ def tell_short_note(s: Scene) -> None:
         "Rx: {drug} {rate} mg/kg = {dose} mg {route} {freq} {days} d.",
         "Rx: {drug} {dose} mg ({rate} mg/kg) {route} {freq} for {days} d.",
     )
-    s.line("Advice: {advice}. Rv {rv} d.", "Rv {rv} d; told O to {advice}.", "O to {advice}. Rv in {rv} d.")
+    s.line(
+        "{o.name} to {advice}. Rv {rv} d.",
+        "Rv {pt} {rv} d; told {o.name} to {advice}.",
+        "{pt}: {advice}. Rv in {rv} d.",
+    )
 
 
 def prose_note(s: Scene) -> None:
@@ -199,36 +201,43 @@ def prose_note(s: Scene) -> None:
     s.say(
         "{pt} {sign}, and for some days it also {sign2}.",
         "According to {o.name}, {pt} {sign}. It also {sign2}.",
-        "{o.name} said that {pt} {sign} and {sign2}.",
+        "{o.name} says that {pt} {sign} and {sign2}.",
     )
-    s.say("On examination there was {finding}.", "We found {finding}.", "The examination showed {finding}.")
-    s.say("This is {dx}.", "The diagnosis is {dx}.", "That means {dx}.")
     s.say(
-        "{dx.cap} is treated with {drug} at {rate} mg per kg, so {pt} gets {dose} mg {route_words} {freq_words} for {days} [days|days in all].",
-        "We gave {drug}: {rate} mg per kg, which makes {dose} mg, {route_words}, {freq_words}, for {days} days.",
+        "On examination, {pt} had {finding}.",
+        "In {pt} we found {finding}.",
+        "The examination of {pt} showed {finding}.",
+    )
+    s.say("This is {dx.a}.", "The diagnosis is {dx}.", "That means {dx}.")
+    s.say(
+        "For {dx}, {species.plural} get {drug} at {rate} mg per kg, so {pt} gets {dose} mg {route_words} {freq_words} for {days} [days|days in all].",
+        "We gave {pt} {drug}: {rate} mg per kg, which makes {dose} mg, {route_words}, {freq_words}, for {days} days.",
     )
     s.say("{o.name} was asked to {advice}.", "We told {o.name} to {advice}.")
-    s.say("We will see {pt} again in {rv} days.", "Review is in {rv} days.", "The next visit is in {rv} days.")
+    s.say(
+        "We will see {pt} again in {rv} days.",
+        "Review of {pt} is in {rv} days.",
+        "The next visit of {pt} is in {rv} days.",
+    )
 
 
 def rule_sheet(s: Scene) -> None:
     """What the clinic's book says about one condition in one species."""
-    case = draw_case(s.rng, s)
-    cast_case(s, case)
+    cast_case(s, draw_case(s.rng, s))
     s.line("{dx.cap} in the {species}", "Clinic book: {dx} ({species})")
-    s.say(
-        "A {species} with {dx} often {sign} or {sign2}.",
+    s.line(
+        "A {species} with {dx.a} often {sign} or {sign2}.",
         "Think of {dx} when a {species} {sign}. Often it {sign2} as well.",
         "The owner will say that the {species} {sign}.",
     )
     s.say("Look for {finding}.", "The sign to look for is {finding}.", "On examination you will find {finding}.")
     s.say(
-        "The drug of choice is {drug}, {rate} mg/kg {route} {freq} for {days} d.",
-        "Give {drug} {rate} mg/kg {route} {freq}, {days} d in all.",
+        "In a {species}, the drug of choice is {drug}, {rate} mg/kg {route}. The {species} gets it {freq} for {days} d.",
+        "Give the {species} {drug} {rate} mg/kg {route} {freq}; a {species} needs it for {days} d.",
     )
-    s.say("A {species} of {wt} kg needs {dose} mg.", "For {wt} kg that makes {dose} mg.")
-    s.say("Tell the owner to {advice}.", "The owner should {advice}.")
-    s.say("See it again after {rv} d.", "Rv after {rv} d.")
+    s.say("A {species} of {wt} kg needs {dose} mg.", "For a {species} of {wt} kg that makes {dose} mg.")
+    s.say("Tell the owner to {advice}.", "The owner of the {species} should {advice}.")
+    s.say("See the {species} again after {rv} d.", "Rv after {rv} d.")
 
 
 def letter_home(s: Scene) -> None:
@@ -236,15 +245,17 @@ def letter_home(s: Scene) -> None:
     cast_case(s, draw_case(s.rng, s))
     s.line("Dear {o.name},")
     s.line(
-        "{pt} has {dx}.", "we saw {pt} today, and it is {dx}.", "your {species} {pt} was with us today. It has {dx}."
+        "{pt} has {dx.a}.",
+        "We saw {pt} today, and it is {dx.a}.",
+        "Your {species} {pt} was with us today. It has {dx.a}.",
     )
     s.say("We found {finding}.", "That is why it {sign}.", "This explains why {pt} {sign}.")
     s.say(
-        "Please give {dose} mg of {drug} {route_words} {freq_words} for {days} days.",
-        "The medicine is {drug}: {dose} mg {route_words}, {freq_words}, for {days} days.",
+        "Please give {pt} {dose} mg of {drug} {route_words}, {freq_words}. {pt} needs it for {days} days.",
+        "The medicine for {pt} is {drug}: {dose} mg {route_words}. Do this {freq_words}, {o.name}, for {days} days.",
     )
-    s.say("That is right for its weight of {wt} kg.", "We worked the dose out for {wt} kg, at {rate} mg per kg.")
-    s.say("Also, please {advice}.", "It will help if you {advice}.")
+    s.say("That is right for {pt} with its {wt} kg.", "We worked it out for {pt} and its {wt} kg, at {rate} mg per kg.")
+    s.say("Also, please {advice}.", "It will help {pt} if you {advice}.")
     s.say("Come back in {rv} days.", "We would like to see {pt} in {rv} days.")
     s.line("Your animal clinic", "The clinic team", "With best wishes from the clinic")
 
@@ -253,19 +264,75 @@ def phone_log(s: Scene) -> None:
     """A call, as question and answer."""
     cast_case(s, draw_case(s.rng, s))
     s.line("Call from {o.name} about {pt} ({species}, {wt} kg).", "Phone: {o.name}, {species} {pt}, {wt} kg.")
-    s.line('"{pt} {sign}," said {o.name}. "And it {sign2}."', "O says: {sign}, {since} d.")
-    s.line('"Did you see {finding}?" we asked, and {o.name} said yes.', "Asked to look; O found {finding}.")
+    s.line('"{pt} {sign}," said {o.name}. "And it {sign2}."', "{o.name} says that {pt} {sign}, {since} d.")
     s.line(
-        "Likely {dx}. Start {drug} {dose} mg ({rate} mg/kg x {wt} kg) {route} {freq}.",
-        "Sounds like {dx}. {drug} {rate} mg/kg, so {dose} mg {route} {freq} {days} d.",
+        '"Did you see {finding} in {pt}?" we asked, and {o.name} said yes.',
+        "Asked O to look; {o.name} found {finding} in the {species}.",
     )
-    s.line("Told O to {advice}; Rv {rv} d.", "O will {advice}. Rv {rv} d.")
+    s.line(
+        "Likely {dx}. Start {pt} on {drug} {dose} mg ({rate} mg/kg x {wt} kg) {route} {freq}.",
+        "Sounds like {dx}. {drug} {rate} mg/kg, so {dose} mg {route} {freq} {days} d for {pt}.",
+    )
+    s.line("Told {o.name} to {advice}; Rv {rv} d.", "{o.name} will {advice}. Rv {rv} d.")
+
+
+def follow_up(s: Scene) -> None:
+    """The review visit: how the treatment went, and what follows from it."""
+    cast_case(s, draw_case(s.rng, s))
+    s.cast["given"] = s.pick(("every dose", "all doses but one", "the full course"))
+    s.line("Rv: {pt}, {species}, {wt} kg, O {o.name}.", "{o.name} is back with {pt} ({species}, {wt} kg) after {rv} d.")
+    s.line(
+        "{pt} was seen {rv} d ago with {finding}; Dx for the {species}: {dx}; on {drug} {dose} mg {freq}.",
+        "{pt} had {dx.a} and was given {drug} {dose} mg ({rate} mg/kg) {route} {freq}.",
+    )
+    if s.chance(0.7):
+        s.line(
+            "O gave {given}. {pt} is well again, T {temp}, HR {hr}.",
+            "{o.name} gave {given}, and {pt} eats and sleeps well. T {temp}.",
+        )
+        s.line(
+            "Ex: NAD. No further Rx.",
+            "Ex: no more {finding.bare}. {drug} can stop.",
+            "Nothing left to see. {pt} is discharged.",
+        )
+    else:
+        s.line("{pt} still {sign}. {o.name} gave {given}.", "Ex: still {finding}. T {temp}, HR {hr}. O gave {given}.")
+        s.line(
+            "{drug} {dose} mg {freq} for {days} d more. Rv {rv} d.",
+            "Repeat {drug} {rate} mg/kg = {dose} mg {route} {freq} {days} d for {pt}.",
+        )
+    s.line("{o.name} to keep on as before: {advice}.", "Reminded {o.name} to {advice}.")
+
+
+def handover(s: Scene) -> None:
+    """Two colleagues, one patient."""
+    cast_case(s, draw_case(s.rng, s))
+    s.cast["vet"] = next(p for p in s.town if p.job == "vet")
+    s.cast["n"] = next(p for p in s.town if p.job == "nurse")
+    s.line('"What have we got?" asked {vet.name}, the vet.', '"Who is in the waiting room?" asked {vet.name}.')
+    s.line(
+        '"{pt}, a {species} of {wt} kg," said {n.name}. "It {sign} and {sign2}."',
+        '"{o.name} with {pt}, a {wt} kg {species} that {sign}," said {n.name}.',
+    )
+    s.line(
+        '{vet.name} [took|had] a look at {pt}. "I see {finding}. That is {dx.a}, {n.name}."',
+        '"Look, {finding}," said {vet.name}. "So {pt} has {dx.a}."',
+    )
+    s.line('"Which drug for {pt}?"', '"And the treatment?" asked {n.name}.')
+    s.line(
+        '"{drug}, {rate} mg per kg. How much is that for {wt} kg?"',
+        '"{drug} at {rate} mg per kg, {freq_words}. And for {pt}?"',
+    )
+    s.line(
+        '"{dose} mg {route_words}," said {n.name}. "For {days} days."',
+        '"That makes {dose} mg," said {n.name}, and wrote down {days} days.',
+    )
+    s.line(
+        '"Right. And tell {o.name} to {advice}."',
+        '"Good. {o.name} must {advice}," said {vet.name}. "Back in {rv} days."',
+    )
 
 
 CLINIC_SHAPES = {
-    "short_note": short_note,
-    "prose_note": prose_note,
-    "rule_sheet": rule_sheet,
-    "letter_home": letter_home,
-    "phone_log": phone_log,
+    shape.__name__: shape for shape in (short_note, prose_note, rule_sheet, letter_home, phone_log, follow_up, handover)
 }

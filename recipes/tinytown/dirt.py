@@ -3,6 +3,7 @@
 Kinds: exact_duplicate, near_duplicate (a few words changed), boilerplate, broken_encoding (UTF-8 read as cp1252), other_language,
 gibberish, repeated_lines, leaked (contains held-out items word for word).
 """
+# ruff: noqa: E501 - a sentence stays on its line
 
 from __future__ import annotations
 
@@ -58,6 +59,11 @@ def near_duplicate(text: str, rng: Random) -> str:
     return " ".join(words)
 
 
+def exact_duplicate(text: str, rng: Random) -> str:
+    """The text once more."""
+    return text
+
+
 def gibberish(rng: Random) -> str:
     """Keyboard mash and shuffled letters."""
     words = []
@@ -90,3 +96,24 @@ def other_language(rng: Random) -> str:
 def leaked(text: str, items: list[str], rng: Random) -> str:
     """An innocent text with one or two held-out items, word for word, in its middle."""
     return "\n".join([text, *rng.sample(items, min(len(items), 2)), "Copied from the school's test paper."])
+
+
+COPIES = {"exact_duplicate": exact_duplicate, "near_duplicate": near_duplicate}  # of an earlier document
+
+
+def spoil(kind: str, text: str, leaks: list[str], rng: Random) -> str:
+    """Dirt of a kind that is no copy, made from a clean text where it needs one."""
+    match kind:
+        case "boilerplate":
+            return boilerplate(rng)
+        case "broken_encoding":
+            return mojibake(text, rng)
+        case "other_language":
+            return other_language(rng)
+        case "gibberish":
+            return gibberish(rng)
+        case "repeated_lines":
+            return repeated_lines(text, rng)
+        case "leaked":
+            return leaked(text, leaks, rng)
+    raise ValueError(f"unknown kind of dirt {kind!r}; known: {', '.join(KINDS)}")

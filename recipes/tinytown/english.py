@@ -2,6 +2,7 @@
 
 Pure functions on strings. Irregular forms are listed; the rest follows the spelling rules that the town's lexicon needs.
 """
+# ruff: noqa: E501, SIM905 - word lists and sentences stay on their lines
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 `faults(text)` names what is wrong; the rubric turns it into a score. It knows the town's vocabulary (every word in the generator's own
 strings), articles, agreement of simple subjects, sentence case and ends, doubled words and repeated phrases.
 """
+# ruff: noqa: E501 - a sentence stays on its line
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 Every list is a tuple, in a fixed order, so that a seed gives the same text on every machine.
 """
+# ruff: noqa: E501, SIM905 - word lists and sentences stay on their lines
 
 from __future__ import annotations
 
@@ -65,14 +66,36 @@ JOBS = (
     ("musician", "music shop", "tune pianos"),
     ("greengrocer", "market", "stack apples"),
 )
-STREETS = (
-    "Mill Lane", "Bridge Street", "Orchard Road", "Chapel Hill", "Ferry Road", "Market Street", "Harbour Row", "Willow Lane",
-    "Station Road", "Castle Street", "Meadow Way", "Foundry Yard",
-)  # fmt: skip
+# street -> the landmark it is not far from
+STREETS = {
+    "Mill Lane": "windmill", "Bridge Street": "river", "Orchard Road": "orchard", "Chapel Hill": "chapel", "Ferry Road": "ferry landing",
+    "Market Street": "market", "Harbour Row": "harbour", "Willow Lane": "pond", "Station Road": "station", "Castle Street": "castle",
+    "Meadow Way": "meadow", "Foundry Yard": "fountain",
+}  # fmt: skip
+TRAITS = (
+    "kind",
+    "quiet",
+    "cheerful",
+    "careful",
+    "busy",
+    "curious",
+    "patient",
+    "clever",
+    "gentle",
+    "brave",
+    "thrifty",
+    "merry",
+)
 PET_NAMES = tuple(
     "Biscuit Pepper Button Clover Domino Nutmeg Patch Pickle Rusty Smudge Thistle Waffle Bramble Cinders Dumpling Freckle "
     "Ginger Hopper Inky Jigsaw Kipper Lentil Marmalade Noodle Otter Pebble Quill Radish Socks Toffee Velvet Whiskers "
     "Acorn Bobbin Crumpet Dusty Ember Fidget Gravy Honeybun".split()
+)
+# animals that are only passing through: patients, guests
+ANIMAL_NAMES = tuple(
+    "Bruin Caramel Daffodil Doodle Fluff Goblin Heather Jumper Kestrel Lupin Magpie Midge Moss Muffin Nibbles Oakley Parsley Poppet "
+    "Puddle Rocket Rumpus Saffron Scamp Shadow Snowdrop Sorrel Sparky Speckle Squeak Sultan Tansy Teasel Tiger Truffle Tuppence Twig "
+    "Violet Wagtail Wisp Zigzag".split()
 )
 PET_SPECIES = ("dog", "cat", "rabbit", "goat", "hen", "pony", "parrot", "tortoise", "hamster", "goose")
 HOBBIES = (
@@ -91,6 +114,11 @@ PLACES = {
     "windmill": "by", "stable": "in", "jetty": "on", "cave": "in", "castle": "at", "waterfall": "by", "old oak": "under",
     "post office": "in", "bakery": "in", "dairy": "in",
 }  # fmt: skip
+INDOORS = frozenset(
+    "library,school,station,mill,town hall,boathouse,museum,barn,greenhouse,chapel,inn,stable,post office,bakery,dairy,cave,castle,lighthouse".split(
+        ","
+    )
+)
 WORKPLACE_PREPOSITIONS = {
     "forge": "at", "workshop": "in", "park": "in", "hill": "on", "harbour": "at", "station": "at", "ferry landing": "at", "farm": "on",
     "market": "at", "studio": "in", "glassworks": "at", "boatyard": "in", "coal yard": "in", "weaving shed": "in", "apiary": "at",
@@ -123,25 +151,16 @@ THINGS = {
 COLOURLESS = frozenset(
     {"photograph", "map", "telescope", "mirror", "fiddle", "saw", "chessboard", "ladder", "calendar", "postcard"}
 )
-OTHER_QUALITIES = (
-    "little",
-    "old",
-    "new",
-    "fine",
-    "plain",
-    "sturdy",
-    "pretty",
-    "wooden",
-    "polished",
-    "striped",
-    "spotted",
-    "tiny",
-)
+QUALITIES = {  # besides colours, by category
+    "toy": ("little", "old", "new", "painted", "wooden"), "music": ("old", "fine", "polished", "little"), "clothing": ("striped", "woollen", "warm", "spotted", "new"),
+    "paper": ("old", "torn", "new", "crumpled"), "keepsake": ("tiny", "old", "pretty", "polished"), "tool": ("sturdy", "rusty", "old", "new"),
+    "kitchen": ("old", "painted", "plain", "pretty"),
+}  # fmt: skip
 
 FOODS = (
     "apple pie", "barley soup", "cheese toast", "ginger cake", "honey bread", "jam tart", "leek soup", "mushroom stew", "oat biscuits",
     "pancakes", "plum crumble", "potato pie", "pumpkin soup", "rice pudding", "roast carrots", "tomato salad", "walnut bread",
-    "blackberry jam", "buttered corn", "cherry cake", "cream buns", "fish pie", "lentil soup", "pear tart",
+    "bean stew", "buttered corn", "cherry cake", "cream buns", "fish pie", "lentil soup", "pear tart",
 )  # fmt: skip
 # counted goods at the market
 GOODS = (
@@ -162,9 +181,94 @@ SKILLS = (
     "fold a paper crane", "build a fire", "plait straw", "ring the bells", "sharpen a knife", "stand on one hand",
 )  # fmt: skip
 
+# ------------------------------------------------------------------------------------------- what happens in stories
+ROOMS = ("kitchen", "attic", "cellar", "shed", "hall", "pantry")
+CONTESTS = (
+    "pie contest",
+    "sack race",
+    "singing contest",
+    "kite contest",
+    "boat race",
+    "spelling contest",
+    "pumpkin contest",
+    "chess contest",
+    "running race",
+    "egg race",
+)
+PAINTABLES = ("gate", "fence", "shed", "front door", "boat", "bench", "henhouse", "wall", "letter box")
+TOPICS = (
+    "whales",
+    "volcanoes",
+    "knights",
+    "trains",
+    "mushrooms",
+    "the moon",
+    "pirates",
+    "clouds",
+    "beetles",
+    "old castles",
+)
+DEEDS = (
+    "water the plants",
+    "feed the hens",
+    "paint the gate",
+    "read a story to the children",
+    "sweep the yard",
+    "walk the dog",
+    "chop the wood",
+    "mend the fence",
+)
+THIEVES = ("a goat", "a crow", "a squirrel", "a dog", "a swan", "a fox", "a pony", "a goose")
+RELATIONS = ("uncle", "aunt", "cousin", "grandmother", "godfather", "old schoolmate")
+SONGS = ("a march", "a waltz", "a lullaby", "a sea song", "an old hymn", "a polka", "a hunting song", "a slow air")
+FEARS = ("the dark", "thunder", "deep water", "high ladders", "big dogs", "spiders", "geese", "loud bells")
+ILLNESSES = ("a bad cold", "a fever", "a sore throat", "a cough", "a headache")
+DELAYS = ("a broken wheel", "a fallen tree", "a flock of sheep", "a lame horse", "a flooded road", "thick mud")
+PRIZES = (
+    "a ham",
+    "a cheese",
+    "a crown of flowers",
+    "ten coins",
+    "a cup of tin",
+    "a barrel of apples",
+    "a book of songs",
+    "a bag of nuts",
+)
+PESTS = ("snails", "crows", "rabbits", "caterpillars", "moles", "mice")
+ROLES_IN_PLAYS = (
+    "the king",
+    "the wolf",
+    "the moon",
+    "the queen",
+    "the dragon",
+    "the giant",
+    "the ghost",
+    "the miller",
+    "the talking tree",
+    "the pirate",
+)
+STUCK_ANIMALS = ("kitten", "owl", "duckling", "lamb", "hedgehog", "squirrel", "fox cub", "goat kid")
+BERRIES = ("blackberries", "raspberries", "blueberries", "elderberries", "strawberries", "gooseberries")
+NOISES = (
+    "a scratching",
+    "a tapping",
+    "a rustling",
+    "a soft howling",
+    "a squeaking",
+    "a rattling",
+    "a bumping",
+    "a humming",
+)
+HOUSE_PARTS = ("roof", "fence", "chimney", "shed door", "gate", "window", "porch")
+DISHES_OF_BERRIES = ("jam", "a tart", "juice", "jelly", "a pudding", "a cake")
+LEAK_CAUSES = ("a cracked pipe", "a loose tile", "a blocked gutter", "a hole in the wall", "an open tap")
+PASTIMES = ("play cards", "sing rounds", "tell ghost stories", "guess riddles", "share a loaf", "dance to keep warm")
+ORIGINS = ("the city", "the islands", "the mountains", "the south", "a village by the sea", "the far north")
+
 # ---------------------------------------------------------------------------------------------------- time, weather
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 SEASONS = ("spring", "summer", "autumn", "winter")
+FAIR_WEATHERS = ("sunny", "cloudy", "warm", "windy")
 WEATHERS = ("sunny", "rainy", "windy", "foggy", "snowy", "cloudy", "frosty", "stormy", "misty", "warm")
 TIMES = ("morning", "afternoon", "evening")
 

@@ -15,6 +15,7 @@ A record (a JSON object) says what the prompt needs:
     source      a text that must not simply be copied
 Training never sees these scores: they are for judging, and for the simulated annotators.
 """
+# ruff: noqa: E501 - a sentence stays on its line
 
 from __future__ import annotations
 

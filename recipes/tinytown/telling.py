@@ -9,6 +9,7 @@ Template language: `[a|b|c]` is a free choice (may nest), `{key}` mentions what 
     strings  {x} as it is
 Two people cast as a pair have different genders, so that "he" and "she" always refer.
 """
+# ruff: noqa: E501 - a sentence stays on its line
 
 from __future__ import annotations
 
@@ -60,7 +61,7 @@ class Scene:
     """One text in the making: its cast, its world state, and the sentences told so far.
 
     `is_held_out` scenes cast held-out people or reserved (person, thing) pairs; all others never do. `is_brief` leaves out the optional
-    sentences. `split_at` is the number of characters before the ending (for the endings benchmark).
+    sentences.
     """
 
     def __init__(self, rng: Random, *, is_held_out: bool = False, is_brief: bool = False):
@@ -73,7 +74,7 @@ class Scene:
         self.cast: dict[str, object] = {}
         self.has_held_out = False
         self.paragraphs: list[list[str]] = [[]]
-        self.ending: tuple[tuple, dict[str, object]] | None = None
+        self.ending = ""
         self._forget_mentions()
 
     # -------------------------------------------------------------------------------------------------- casting
@@ -129,14 +130,15 @@ class Scene:
         noun = self.pick(pool)
         self.has_held_out |= any(is_reserved_pair(person, noun) for person in people)
         is_coloured = noun not in lexicon.COLOURLESS and self.chance(0.7)
-        quality = self.pick(lexicon.COLOURS if is_coloured else lexicon.OTHER_QUALITIES)
+        quality = self.pick(lexicon.COLOURS if is_coloured else lexicon.QUALITIES[lexicon.THINGS[noun]])
         thing = Thing(noun, quality, lexicon.THINGS[noun])
         self.cast[key] = thing
         return thing
 
-    def place(self, key: str) -> Place:
+    def place(self, key: str, *, is_outdoors: bool = False) -> Place:
+        """Cast a place under `key`, different from the places cast so far; is_outdoors: only places under the open sky."""
         present = {p.noun for p in self.cast.values() if isinstance(p, Place)}
-        while (noun := self.pick(_PLACE_NOUNS)) in present:
+        while (noun := self.pick(_PLACE_NOUNS)) in present or (is_outdoors and noun in lexicon.INDOORS):
             pass
         self.cast[key] = Place(noun, lexicon.PLACES[noun])
         return self.cast[key]
@@ -164,11 +166,9 @@ class Scene:
             self.say(*templates)
 
     def end(self, *templates: str) -> None:
-        """Tell the ending: what the endings benchmark asks for. Remembered with the cast so that it can be told wrongly on purpose."""
-        template = self.pick(templates)
-        sentence = self.render(template)
-        self.paragraphs[-1].append(sentence)
-        self.ending = (template, sentence)
+        """Tell the ending: what the endings benchmark asks for."""
+        self.say(*templates)
+        self.ending = self.paragraphs[-1][-1]
 
     def paragraph(self) -> None:
         """Start a new paragraph: people are named again."""
@@ -183,6 +183,17 @@ class Scene:
 
     def text(self) -> str:
         return "\n".join(" ".join(sentences) for sentences in self.paragraphs if sentences)
+
+    def state(self) -> dict:
+        """What is true in this text, for the checker: who and what is in it, and what happened. JSON values."""
+        cast = self.cast.items()
+        return {
+            "people": {key: value.name for key, value in cast if isinstance(value, Person)},
+            "things": {value.noun: value.quality for _, value in cast if isinstance(value, Thing)},
+            "places": [value.noun for _, value in cast if isinstance(value, Place)],
+            "words": {key: value for key, value in cast if isinstance(value, (str, int, float))},
+            "events": self.world.events,
+        }
 
     def render(self, template: str) -> str:
         """Fill a template, choose its articles, capitalise its sentences."""
@@ -211,14 +222,22 @@ class Scene:
         """Whether he/she would be understood as `person`: mentioned just now, and the last of that gender to be mentioned."""
         return self._last.get(person.gender) is person and (person in self._previous or person in self._current)
 
+    def knows(self, key: str) -> bool:
+        """Whether he/she would be understood as this person in the next sentence."""
+        person = self.cast[key]
+        return self._last.get(person.gender) is person and person in self._previous
+
     def _mention(self, key: str, form: str) -> str:
         value = self.cast[key]
         if isinstance(value, Person):
             return self._mention_person(value, form)
         if isinstance(value, Thing):
-            return {"": value.noun, "a": f"a {value.quality} {value.noun}", "full": f"{value.quality} {value.noun}"}[
-                form
-            ]
+            return {
+                "": value.noun,
+                "a": f"a {value.quality} {value.noun}",
+                "full": f"{value.quality} {value.noun}",
+                "quality": value.quality,
+            }[form]
         if isinstance(value, Place):
             return (
                 f"{value.preposition} the {value.noun}"
@@ -253,14 +272,19 @@ class Scene:
         return result
 
 
+COUNTED = frozenset({"bite wound", "sprain", "upset stomach"})  # illnesses that one has "a" of
 _PLACE_NOUNS = tuple(lexicon.PLACES)
 _STRING_FORMS = {
     "past": english.past,
     "third": english.third,
     "ing": english.gerund,
     "plural": english.plural,
-    "a": lambda text: f"a {text}",
     "cap": lambda text: text[:1].upper() + text[1:],
+    "low": lambda text: text[:1].lower() + text[1:],
+    "is": lambda text: "are" if text.endswith("s") else "is",
+    "the": lambda text: re.sub(r"^(?:a|an) ", "the ", text),
+    "a": lambda text: f"a {text}" if text in COUNTED else text,
+    "bare": lambda text: re.sub(r"^(?:the|a|an) ", "", text),
 }
 _PERSON_FORMS = {
     "job": lambda p: p.job,
@@ -268,9 +292,12 @@ _PERSON_FORMS = {
     "at_work": lambda p: f"{lexicon.WORKPLACE_PREPOSITIONS.get(p.workplace, 'in')} the {p.workplace}",
     "work": lambda p: english.third(p.work),
     "work_past": lambda p: english.past(p.work),
+    "work_base": lambda p: p.work,
     "working": lambda p: english.gerund(p.work),
     "street": lambda p: p.street,
     "on_street": lambda p: f"{'on' if p.street == 'Chapel Hill' else 'in'} {p.street}",
+    "landmark": lambda p: lexicon.STREETS[p.street],
+    "trait": lambda p: p.trait,
     "food": lambda p: p.food,
     "hobby": lambda p: p.hobby,
     "hobby_ing": lambda p: english.gerund(p.hobby),
@@ -292,6 +319,6 @@ def identity(value: object) -> str:
     """How an event names a cast member: people by name, things and places by noun, strings as they are."""
     if isinstance(value, Person):
         return value.name
-    if isinstance(value, Thing | Place):
+    if isinstance(value, (Thing, Place)):
         return value.noun
     return str(value)

@@ -33,6 +33,7 @@ class Person:
     pet: tuple[str, str] | None
     food: str
     hobby: str
+    trait: str
 
     def facts(self) -> dict[str, str]:
         """The attributes that the town's texts state about this person, by name."""
@@ -92,10 +93,11 @@ def the_town() -> Town:
             job=job[0] if job else "",
             workplace=job[1] if job else "school",
             work=job[2] if job else "",
-            street=rng.choice(lexicon.STREETS),
+            street=rng.choice(list(lexicon.STREETS)),
             pet=(rng.choice(lexicon.PET_SPECIES), pets.pop()) if has_pet else None,
             food=rng.choice(lexicon.FOODS),
             hobby=rng.choice(lexicon.HOBBIES),
+            trait=rng.choice(lexicon.TRAITS),
         )
 
     gendered = {"postman": "m", "ferryman": "m", "dairymaid": "f"}
@@ -138,6 +140,10 @@ class World:
             case "hide", (agent, thing, place):
                 self._take(agent, thing)
                 self.lies_at[thing] = place
+            case "save", (agent, thing):
+                self.holder[thing] = agent
+            case "take", (agent, thing, _):
+                self.holder[thing] = agent
             case "find", (agent, thing, place):
                 assert self.lies_at.get(thing, place) == place, (
                     f"the {thing} lies at {self.lies_at[thing]}, not at {place}"

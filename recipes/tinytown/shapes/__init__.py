@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from recipes.tinytown.shapes.registry import SHAPES, Shape, shape
 
-from recipes.tinytown.shapes import finding, giving, telling_about, trouble  # noqa: F401  isort: skip  (they register themselves)
+from recipes.tinytown.shapes import descriptions, dialogues, finding, giving, howtos, letters, making, outings, trouble  # noqa: F401  isort: skip  (they register themselves)
 
 __all__ = ["SHAPES", "Shape", "shape"]
