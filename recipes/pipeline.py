@@ -5,9 +5,9 @@
     python -m recipes.pipeline --config ... --from ppo | --only dpo | --seeds 1,2,3
 
 The YAML is a graph. Each stage names a recipe, its config file and what to `set` in it; "{base}" in a value stands for the folder of
-the stage `base`, and makes it a parent. Stages run in the order of the graph, each in a process of its own (peak memory and failures are
-its own), each evaluated as it finishes. A stage whose settings, code and parents' files are unchanged is not run again; one that was
-interrupted goes on from its newest checkpoint. At the end: the verdict, and the path of report.html.
+the stage `base`, and makes it a parent ("{self}" is the stage's own). Stages run in the order of the graph, each in a process of its own
+(peak memory and failures are its own), each evaluated as it finishes. A stage whose settings, code and parents' files are unchanged is
+not run again; one that was interrupted goes on from its newest checkpoint. At the end: the verdict, and the path of report.html.
 """
 
 import json
@@ -38,6 +38,7 @@ RECIPES = {  # what a pipeline may run: names, not import paths, so that a YAML 
     "ppo": "recipes.ppo",
     "dpo": "recipes.dpo",
 }
+SELF = "self"
 REFERENCE = re.compile(r"\{(\w+)\}")
 STAGE_KEYS = ("recipe", "config", "set", "seeded", "expected_s", "expected_gib", "compared")
 
@@ -90,18 +91,13 @@ class Stage:
     def module(self) -> str:
         return RECIPES[self.recipe]
 
-    def arguments(self) -> list[str]:
-        """The recipe's command line: its config, then the overrides."""
-        line = ["--config", self.config] if self.config else []
-        for key, value in {**self.settings, "output_dir": str(self.folder)}.items():
-            values = value if isinstance(value, list) else [value]
-            line += [f"--{key}", *(json.dumps(v) if isinstance(v, (bool, dict)) else str(v) for v in values)]
-        return line
+    def merged(self) -> dict[str, Any]:
+        """All settings of the stage: its config file, what the pipeline sets in it, where it goes."""
+        return {**(load_yaml(self.config) if self.config else {}), **self.settings, "output_dir": str(self.folder)}
 
     def inputs(self) -> dict[str, str]:
         """Hashes of all that decides the result."""
-        settings = {**(load_yaml(self.config) if self.config else {}), **self.settings}
-        return stage_inputs(self.module, settings, self.parents)
+        return stage_inputs(self.module, self.merged(), self.parents)
 
 
 @dataclass(frozen=True)
@@ -140,7 +136,7 @@ def ordered(config: PipelineConfig) -> list[str]:
             raise ValueError(f"stage name '{name}' must be letters, digits, _ and - (it names a folder)")
         reject_unknown(list(entry), STAGE_KEYS, f"stage '{name}'")
         reject_unknown([entry["recipe"]], list(RECIPES), f"stage '{name}', recipe")
-        graph[name] = _references(entry.get("set", {}))
+        graph[name] = _references(entry.get("set", {})) - {SELF}
         reject_unknown(sorted(graph[name]), list(config.stages), f"stage '{name}', a reference to a stage")
     for chosen in (config.from_stage, config.only, config.baseline):
         if chosen:
@@ -172,8 +168,8 @@ def build(config: PipelineConfig) -> list[Stage]:
             folders[seed][name] = folder
             if any(stage.folder == folder for stage in stages):
                 continue
-            settings = _replace(entry.get("set", {}), folders[seed])
-            parents = {parent: folders[seed][parent] for parent in sorted(_references(entry.get("set", {})))}
+            settings = _replace(entry.get("set", {}), {**folders[seed], SELF: folder})
+            parents = {parent: folders[seed][parent] for parent in sorted(_references(entry.get("set", {})) - {SELF})}
             settings.setdefault("seed", seed if seeded else config.seed)
             stages.append(
                 Stage(
@@ -267,17 +263,26 @@ def main(argv: list[str] | None = None) -> Path | None:
 
 
 def _run_stage(decision: Decision, root: Path, table: Any) -> None:
+    import yaml
+
     from recipes.stage_process import run_recipe
 
     stage = decision.stage
     inputs = stage.inputs()
-    log = root / "logs" / f"{stage.name.replace('/', '-')}.txt"
-    mode = ["--resume"] if decision.resume else ["--overwrite"]
-    failure = run_recipe(stage.module, [*stage.arguments(), *mode], log, watch=table.watch)
+    label = stage.name.replace("/", "-")
+    log, settings = root / "logs" / f"{label}.txt", root / "configs" / f"{label}.yaml"
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    write_text_atomically(
+        settings, f"# python -m {stage.module} --config {settings}\n" + yaml.safe_dump(stage.merged())
+    )
+    line = ["--config", str(settings)]
+    failure = run_recipe(
+        stage.module, [*line, "--resume" if decision.resume else "--overwrite"], log, watch=table.watch
+    )
     if (
         failure and decision.resume and "other settings" in failure
     ):  # what was interrupted is out of date: start it anew
-        failure = run_recipe(stage.module, [*stage.arguments(), "--overwrite"], log, watch=table.watch)
+        failure = run_recipe(stage.module, [*line, "--overwrite"], log, watch=table.watch)
     if failure:
         table.failed(stage, failure)
         raise ValueError(

@@ -45,9 +45,12 @@ def test_references_become_folders_and_parents(tmp_path):
     stages = {stage.name: stage for stage in build(pipeline(tmp_path))}
     assert stages["sft"].settings["train"] == [f"{tmp_path}/data/a.jsonl", f"{tmp_path}/data/b.jsonl"]
     assert stages["ppo"].parents == {"sft": tmp_path / "sft", "reward": tmp_path / "reward"}
-    line = stages["sft"].arguments()
-    assert line[line.index("--train") + 1 : line.index("--train") + 3] == stages["sft"].settings["train"]
-    assert line[line.index("--output_dir") + 1] == str(tmp_path / "sft")
+    assert stages["sft"].merged()["output_dir"] == str(tmp_path / "sft")
+
+
+def test_self_is_the_stages_own_folder_and_no_parent(tmp_path):
+    (stage,) = build(pipeline(tmp_path, {"tok": {"recipe": "tokenizer", "set": {"shards": "{self}/shards"}}}))
+    assert stage.settings["shards"] == f"{tmp_path}/tok/shards" and stage.parents == {}
 
 
 @pytest.mark.parametrize(
