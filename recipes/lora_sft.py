@@ -38,6 +38,7 @@ def main(argv: list[str] | None = None) -> Path:
     """Run the stage; returns its folder."""
     run_config, config, data, training, lora = parse(*CONFIG_TYPES, argv=argv)
     from base_model.chat import set_chat_template
+    from base_model.precision import find_device
     from sft.instruct import instruction_data, stop_rate
 
     run = Run.start("lora_sft", run_config, (config, data, training, lora), parents=[config.model], data=[data.data])
@@ -57,7 +58,9 @@ def main(argv: list[str] | None = None) -> Path:
     run.note("rows", asdict(counts))
     model, facts = tune(run, config.model, tokenizer, rows, training, lora, heldout=heldout)
     if run.is_main:
-        stops = stop_rate(model, tokenizer, heldout, max_new_tokens=config.stop_within_tokens, seed=run_config.seed)
+        stops = stop_rate(
+            model.to(find_device()), tokenizer, heldout, max_new_tokens=config.stop_within_tokens, seed=run_config.seed
+        )
         run.note("stop_rate", stops.rate)
         detail = (
             f"{stops.stopped} of {stops.sampled} sampled answers end by themselves within {stops.within_tokens} tokens"

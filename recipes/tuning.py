@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from base_model.documents import Source
-from recipes.record import read_manifest, tokenizer_hashes
+from recipes.record import peak_memory_bytes, read_manifest, tokenizer_hashes
 from recipes.run import Run
 from sft.lora import LoRAConfig
 from sft.training import TrainingConfig
@@ -88,8 +88,8 @@ def tune(
     """Train the parent on `rows`; returns the plain (merged) model and what `Run.finish` wants to know.
 
     With LoRA the adapter is kept in `adapter/`, and the merged model, saved and read back, must be the adapted one, else ValueError."""
-    from sft.lora import attach, load_parent
-    from sft.training import make_trainer
+    from sft.lora import attach, load_parent, save_adapter
+    from sft.training import make_trainer, whole_model
 
     model = load_parent(parent, lora)
     if lora.use_peft:
@@ -108,27 +108,31 @@ def tune(
     began_s = time.monotonic()
     trainer.train(resume_from_checkpoint=run.resume_from)
     run.note("training_s", round(time.monotonic() - began_s, 2))
+    run.note("training_peak_bytes", peak_memory_bytes())
     run.note("parameters", {"trained": trained, "total": total})
     if heldout:
         run.note("heldout_loss_nats", trainer.evaluate()["eval_loss"])
-    model = trainer.accelerator.unwrap_model(trainer.model)
     facts = {
         "steps": trainer.state.global_step,
         "tokens": trainer.state.num_input_tokens_seen,
         "trained_parameters": trained,
     }
-    return (_merged(run, parent, model, tokenizer, rows) if lora.use_peft and run.is_main else model), facts
+    model, weights = whole_model(trainer)
+    if lora.use_peft and run.is_main:
+        save_adapter(model, run.dir / "adapter", parent=parent, weights=weights)
+        model = _merged(run, parent, tokenizer, rows)
+    return model, facts
 
 
-def _merged(run: Run, parent: str, model, tokenizer: PreTrainedTokenizerBase, rows: Dataset) -> PreTrainedModel:
+def _merged(run: Run, parent: str, tokenizer: PreTrainedTokenizerBase, rows: Dataset) -> PreTrainedModel:
+    """The parent's own weights with the saved adapter in them, saved, and held to the adapter."""
     from recipes.run import save_checkpoint
-    from sft.lora import merge, save_adapter, verify_merge
+    from sft.lora import load_adapted, merge, verify_merge
 
-    adapter = save_adapter(model, run.dir / "adapter", parent=parent)
-    merged = merge(model)
+    merged = merge(load_adapted(parent, run.dir / "adapter"))
     save_checkpoint(merged, tokenizer, run.dir)
     prompts = [row["input_ids"][:32] for row in rows.select(range(min(4, len(rows))))]
-    check = verify_merge(parent, adapter, run.dir, prompts)
+    check = verify_merge(parent, run.dir / "adapter", run.dir, prompts)
     run.note("merge", asdict(check))
     run.check(
         "merged model is the adapted one",

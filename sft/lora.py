@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # importing torch and peft takes seconds; `--help` does without
     import peft
+    import torch
     import transformers
 
 
@@ -109,19 +110,30 @@ def attach(model: transformers.PreTrainedModel, config: LoRAConfig) -> peft.Peft
     return get_peft_model(model, peft_config(config))
 
 
-def save_adapter(model: peft.PeftModel, folder: Path | str, *, parent: Path | str) -> Path:
-    """Write the adapter alone (safetensors), naming its parent, so that `AutoPeftModelForCausalLM.from_pretrained(folder)` finds both."""
+def save_adapter(
+    model: peft.PeftModel, folder: Path | str, *, parent: Path | str, weights: dict[str, torch.Tensor] | None = None
+) -> Path:
+    """Write the adapter alone (safetensors), naming its parent, so that `AutoPeftModelForCausalLM.from_pretrained(folder)` finds both.
+
+    weights: the full state dict of a model whose own is split over processes."""
     for settings in model.peft_config.values():
         settings.base_model_name_or_path = str(parent)
-    model.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
+    model.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False, state_dict=weights)
     return Path(folder)
 
 
-def merge(model: peft.PeftModel) -> transformers.PreTrainedModel:
-    """The parent's class with the adapter added into its weights; `model` is used up. 4-bit weights are first dequantised.
+def load_adapted(parent: Path | str, adapter: Path | str) -> peft.PeftModel:
+    """A saved adapter on its parent's own weights, in float32 on the CPU, in evaluation mode."""
+    from peft import PeftModel
 
-    Raises ValueError if the sum has a NaN or infinity (PEFT's own check, `safe_merge`).
-    """
+    return PeftModel.from_pretrained(load_parent(parent), adapter).eval()
+
+
+def merge(model: peft.PeftModel) -> transformers.PreTrainedModel:
+    """The parent's class with the adapter added into its weights; `model` is used up.
+
+    Merge what `load_adapted` gives: after QLoRA that is the adapter on the parent's full weights, which is what a user of the adapter
+    loads, not on the 4-bit ones. Raises ValueError if the sum has a NaN or infinity (PEFT's own check)."""
     return model.merge_and_unload(safe_merge=True)
 
 
@@ -148,15 +160,10 @@ def verify_merge(
     Raises ValueError, naming the largest difference or the first prompt whose greedy continuation differs, if they are not one model.
     """
     import torch
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM
 
     if not prompts:
         raise ValueError("verify_merge needs at least one prompt")
-    adapted = PeftModel.from_pretrained(
-        AutoModelForCausalLM.from_pretrained(parent, dtype=torch.float32), adapter
-    ).eval()
-    plain = AutoModelForCausalLM.from_pretrained(merged, dtype=torch.float32).eval()
+    adapted, plain = load_adapted(parent, adapter), load_parent(merged).eval()
     largest, compared = 0.0, 0
     with torch.no_grad():
         for number, prompt in enumerate(prompts):

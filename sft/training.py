@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sft.packing import RowCollator
 
 if TYPE_CHECKING:
+    import torch
     import transformers
     from datasets import Dataset
     from trl import SFTTrainer
@@ -163,3 +164,20 @@ def trainer_arguments(config: TrainingConfig, *, output_dir: Path | str, seed: i
         if name in ("max_length", "packing", "padding_free", "output_dir", "seed"):
             raise ValueError(f"trainer: '{name}' is set by its own option, not through trainer")
     return SFTConfig(**settings | (config.trainer or {}))
+
+
+def whole_model(trainer: SFTTrainer) -> tuple[transformers.PreTrainedModel, dict[str, torch.Tensor] | None]:
+    """The trained model without the trainer's wrappers, and where FSDP or DeepSpeed have split an adapted one, its full weights.
+
+    A split model without adapter is put together on the CPU. Every process must call this; only the main one gets what was split."""
+    accelerator = trainer.accelerator
+    # without the precision wrapper, which would go on computing in bf16
+    model = accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    if not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+        return model, None
+    weights = accelerator.get_state_dict(trainer.model_wrapped)
+    if hasattr(model, "peft_config") or not accelerator.is_main_process:
+        return model, weights
+    whole = type(model)(model.config)
+    whole.load_state_dict(weights, strict=False)  # a tied head has no entry of its own
+    return whole, None

@@ -212,6 +212,17 @@ def test_a_context_longer_than_the_parents_is_refused(llama_checkpoint, instruct
         lora_sft.main(arguments(llama_checkpoint, instructions, tmp_path / "run", context_length=999))
 
 
+def test_alpacas_columns_are_mapped_on_the_command_line(llama_checkpoint, tmp_path):
+    data = tmp_path / "alpaca.jsonl"
+    rows = [{"instruction": f"Say {i}.", "input": TEXTS[i % 4], "output": f"{i}."} for i in range(20)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    columns = '{"prompt": "instruction", "context": "input", "completion": "output"}'
+    folder = lora_sft.main(arguments(llama_checkpoint, data, tmp_path / "run", max_steps=1, columns=columns))
+    assert manifest(folder)["notes"]["rows"]["read"] == 20
+    with pytest.raises(ValueError, match="columns must be a JSON object, our name to theirs, got 'prompt=instruction'"):
+        lora_sft.main(arguments(llama_checkpoint, data, tmp_path / "run2", columns="prompt=instruction"))
+
+
 def test_help_needs_no_torch():
     """`--help` must answer at once: importing torch and trl takes seconds."""
     code = "import sys; import recipes.lora_sft, recipes.domain_sft; sys.exit('torch' in sys.modules)"
