@@ -256,6 +256,12 @@ def main(argv: list[str] | None = None) -> Path | None:
             table.decided(decision)
             if decision.runs:
                 _run_stage(decision, root, table)
+    measured = [
+        stage.folder for stage in stages if (stage.folder / "eval.json").is_file() and read_manifest(stage.folder)
+    ]
+    if not measured:
+        print("no stage with a measured model has run yet, so there is nothing to compare")
+        return None
     report = compare_all(config, stages, root)
     lock.close()
     print(f"{report}  ({(time.monotonic() - began_s) / 60:.1f} minutes)")

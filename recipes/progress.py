@@ -79,7 +79,7 @@ class StageTable:
             decision.why if decision.runs else f"{decision.why}; {headline(decision.stage.folder)}".rstrip("; ")
         )
         self.current, self.began_s = (decision.stage, time.monotonic()) if decision.runs else (None, 0.0)
-        if not self.live:
+        if not self.live and "not chosen" not in decision.why:
             self.console.print(f"{name}: {self.state[name]} ({self.detail[name]})", highlight=False, soft_wrap=True)
         self._draw()
 
