@@ -27,6 +27,10 @@ class GraphDecoder(Decoder):
     def __init__(self, config: GPTConfig, tensors: dict[str, tuple[Tensor, ...]], n_rows: int, n_slots: int):
         super().__init__(config, tensors, n_rows, SMALLEST_WINDOW * math.ceil(n_slots / SMALLEST_WINDOW))
         self.cache.zero_()  # slots that are not filled yet get weight 0, which would not remove a NaN
+        self.token_B = torch.zeros(n_rows, dtype=torch.long, device=self.device)
+        self.slot = torch.zeros(1, dtype=torch.long, device=self.device)
+        self.graphs: dict[tuple[int, int], tuple[torch.cuda.CUDAGraph, Tensor]] = {}
+        self.pool = torch.cuda.graph_pool_handle() if self.device.type == "cuda" else None
 
     def prefill(self, tokens_BT: Tensor, n_pad_B: Tensor | None = None) -> Tensor:
         n_rows, n_tokens = tokens_BT.shape
@@ -34,10 +38,6 @@ class GraphDecoder(Decoder):
             n_pad_B = torch.zeros(n_rows, dtype=torch.long, device=self.device)
         logits_BV = super().prefill(tokens_BT, n_pad_B)
         self.mask[:, :, n_tokens:] = -math.inf  # until filled
-        self.token_B = torch.zeros(n_rows, dtype=torch.long, device=self.device)
-        self.slot = torch.zeros(1, dtype=torch.long, device=self.device)
-        self.graphs: dict[tuple[int, int], tuple[torch.cuda.CUDAGraph, Tensor]] = {}
-        self.pool = torch.cuda.graph_pool_handle() if self.device.type == "cuda" else None
         return logits_BV
 
     def step(self, token_B: Tensor) -> Tensor:

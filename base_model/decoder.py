@@ -11,6 +11,7 @@ head, S filled slots of the cache, L layers. Prompts are padded on the left, so 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -129,7 +130,7 @@ class Decoder:
         self.norm = Norm(tensors, "norm", config.norm_eps)
         self.n_head, self.n_kv, self.head_dim = config.n_head, config.n_kv_head, config.head_dim
         if self.positions is None:
-            cos, sin = rotary_table(config, self.device).to(self.dtype)
+            cos, sin = rotary_table(replace(config, context_length=n_slots), self.device).to(self.dtype)
             half = config.head_dim // 2
             self.cos, self.signed_sin = cos, torch.cat([-sin[:, :half], sin[:, half:]], dim=-1)
         shape = (2, config.n_layer, n_rows, config.n_kv_head, n_slots, config.head_dim)
@@ -155,8 +156,8 @@ class Decoder:
 
         def attend(layer: int) -> Tensor:
             q, k, v = (part.unflatten(0, (n_rows, n_tokens)).transpose(1, 2) for part in projection.turned(rotary))
-            self.cache[0, layer, :, :, :n_tokens] = k
-            self.cache[1, layer, :, :, :n_tokens] = v
+            self.cache[0, layer, :n_rows, :, :n_tokens] = k
+            self.cache[1, layer, :n_rows, :, :n_tokens] = v
             is_grouped = self.n_head != self.n_kv
             y = F.scaled_dot_product_attention(
                 q, k, v, attn_mask=is_seen, is_causal=is_seen is None, enable_gqa=is_grouped
@@ -169,6 +170,14 @@ class Decoder:
             x_ND = layer(x_ND, i, attend, projection)
         self.n_filled = n_tokens
         return torch.mm(self.norm(x_ND.view(n_rows, n_tokens, -1)[:, -1]), self.head)
+
+    def repeat(self, row_B: Tensor) -> None:
+        """After `prefill`: row i becomes a copy of prompt row_B[i]."""
+        filled = self.cache[:, :, :, :, : self.n_filled]
+        filled[:, :, : len(row_B)] = filled[:, :, row_B]
+        if self.n_pad_B is not None:
+            self.n_pad_B = self.n_pad_B[row_B]
+            self.mask = self.mask.unflatten(0, (-1, self.n_kv))[row_B].flatten(0, 1)
 
     def step(self, token_B: Tensor) -> Tensor:
         """Appends one token a row to the cache."""

@@ -133,17 +133,23 @@ def _continue(
     """Tokens (and log-probabilities) a step a line, up to the step at which the last row ended; what a row has after its
     stop token means nothing."""
     device, stops = decoder.device, set(sampling.stop_token_ids)
-    prompt_BT, n_pad_B = _left_padded(prompts, device)
+    place = {prompt: i for i, prompt in enumerate(dict.fromkeys(map(tuple, prompts)))}  # equal prompts are read once
+    place_B = torch.tensor([place[tuple(prompt)] for prompt in prompts], device=device)
+    prompt_UT, n_pad_U = _left_padded(list(place), device)
+    logits_BV = decoder.prefill(prompt_UT, n_pad_U)
+    if len(place) < len(prompts):
+        decoder.repeat(place_B)
+        logits_BV = logits_BV[place_B]
     has_penalty = sampling.repetition_penalty != 1.0
-    history_BS = F.pad(prompt_BT, (0, sampling.max_new_tokens)) if has_penalty else None
-    logits_BV = decoder.prefill(prompt_BT, n_pad_B)
+    n_prompt = prompt_UT.shape[1]
+    history_BS = F.pad(prompt_UT[place_B], (0, sampling.max_new_tokens)) if has_penalty else None
     row_B = torch.arange(len(prompts), device=device)  # the prompt that each row of the shrinking batch belongs to
     tokens, logprobs, rows = [], [], []  # a tensor a step
     ended: set[int] = set()  # rows of the batch
     for step in range(sampling.max_new_tokens):
         scores_BV = logits_BV = logits_BV.float()
         if has_penalty:
-            seen_BS = history_BS[:, : prompt_BT.shape[1] + step]
+            seen_BS = history_BS[:, : n_prompt + step]
             scores_BV = penalise_repetition(logits_BV, seen_BS, sampling.repetition_penalty)
         if sampling.greedy:
             token_B = scores_BV.argmax(dim=-1)
@@ -156,7 +162,7 @@ def _continue(
         if step + 1 == sampling.max_new_tokens:
             break
         if has_penalty:
-            history_BS[:, prompt_BT.shape[1] + step] = token_B
+            history_BS[:, n_prompt + step] = token_B
         if stops and (step + 1) % decoder.steps_between_checks == 0:
             ended |= _ended(tokens[-decoder.steps_between_checks :], stops)
             n_live = len(row_B) - len(ended)

@@ -104,6 +104,25 @@ def test_rows_that_ended_leave_the_batch(theirs, monkeypatch):
     assert sizes == [sum(length > i for length in lengths) for i in range(1, max(lengths))]
 
 
+@pytest.mark.parametrize("make_decoder", [Decoder, GraphDecoder])
+def test_equal_prompts_are_read_once_and_answered_apart(theirs, monkeypatch, make_decoder):
+    prompts = [PROMPTS[0], PROMPTS[1], PROMPTS[0], PROMPTS[0], PROMPTS[4]]
+    sampling = SamplingConfig(20, stop_token_ids=(5, 17), repetition_penalty=1.2)
+    responses = generate(theirs, prompts, sampling, pad_id=0, seed=1).responses()
+    read = []
+    prefill = Decoder.prefill
+    monkeypatch.setattr(
+        Decoder, "prefill", lambda self, *arguments: read.append(len(arguments[0])) or prefill(self, *arguments)
+    )
+    monkeypatch.setattr(base_model.generate, "Decoder", make_decoder)
+    assert generate(theirs, prompts, sampling, pad_id=0, seed=1).responses() == responses
+    assert read == [3]
+    assert responses[0] != responses[2] != responses[3]
+    for row in range(5):  # each as if its prompt were the only one of its kind
+        others = [[7]] * row + [prompts[row]] + [[8, 9]] * (4 - row)
+        assert generate(theirs, others, sampling, pad_id=0, seed=1).responses()[row] == responses[row]
+
+
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_logprobs_are_those_of_a_forward_pass_over_the_answer(theirs, temperature):
     sampling = SamplingConfig(30, temperature=temperature, top_k=20, repetition_penalty=1.2, stop_token_ids=STOPS)
