@@ -195,7 +195,7 @@ def pretrain(
             bar.set_postfix_str(f"loss {loss:.3f}, {speed:,.0f} tokens/s", refresh=False)
             busy_s, busy_steps = 0.0, 0
         bar.update()
-        if validation is not None and (is_last or config.eval_every and done % config.eval_every == 0):
+        if validation is not None and (is_last or (config.eval_every and done % config.eval_every == 0)):
             metrics = validate(accelerator, wrapped, validation, config, token_bytes_V)
             _report(accelerator, log, done, metrics)
             shown = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in metrics.items())
