@@ -31,74 +31,10 @@ from torch.distributed.fsdp import FSDPModule
 from tqdm import tqdm
 
 from base_model.gpt import GPT
-from base_model.optim import OPTIMIZERS, SCHEDULES, learning_rate_factor, make_optimizers, scale_learning_rates
-from base_model.precision import PRECISIONS, find_precision, keep_freed_memory
+from base_model.optim import learning_rate_factor, make_optimizers, scale_learning_rates
+from base_model.precision import find_precision, keep_freed_memory
+from base_model.pretrain_config import PretrainConfig
 from base_model.training_state import load_training_state, model_tensors, read_notes, save_training_state
-
-
-@dataclass(frozen=True)
-class PretrainConfig:
-    """How to train; what to train and on what are arguments of `pretrain`."""
-
-    steps: int = 1000  # optimizer steps
-    batch_size: int = 32  # rows an optimizer step sees: all processes and micro-batches together
-    accumulation: int = 1  # micro-batches a step is split into, for memory
-    optimizer: str = "adamw"  # or "muon": block matrices by Muon, the rest by AdamW
-    lr: float = 1e-3  # AdamW's peak learning rate
-    muon_lr: float = 0.02  # Muon's peak learning rate
-    weight_decay: float = 0.1  # decoupled, on matrices only
-    beta1: float = 0.9  # AdamW's decay of the mean gradient
-    beta2: float = 0.95  # AdamW's decay of the squared gradient
-    schedule: str = "cosine"  # after the warm-up; "wsd": constant, then straight down
-    warmup_steps: int = 20  # steps of linear warm-up
-    decay_fraction: float = 0.3  # share of the steps that wsd decays over
-    final_lr_factor: float = 0.0  # share of the peak that the schedule ends at
-    clip_norm: float = 1.0  # largest L2 norm of the whole gradient; 0: no clipping
-    precision: str = "auto"  # bf16, fp16, fp32; auto: what this machine does well
-    compile: bool = True  # torch.compile, where there is a compiler
-    document_mask: bool = False  # packed documents do not see each other; slower
-    log_every: int = 10  # steps between lines in the log
-    eval_every: int = 200  # steps between validations; one is always made at the end; 0: only then
-    eval_batches: int = 20  # at most so many validation micro-batches
-    sample_every: int = 0  # steps between samples; 0: none
-    save_every: int = 200  # steps between checkpoints; 0: none
-    keep_checkpoints: int = 2  # newest ones kept
-    trackers: str = "tensorboard"  # any that accelerate knows, separated by commas; "none"
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "accumulation", "log_every", "eval_batches"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in (
-            "lr",
-            "muon_lr",
-            "weight_decay",
-            "warmup_steps",
-            "clip_norm",
-            "eval_every",
-            "sample_every",
-            "save_every",
-        ):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
-        for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("precision", ("auto", *PRECISIONS))):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(known)}")
-        if self.warmup_steps >= self.steps:
-            raise ValueError(f"warmup_steps {self.warmup_steps} must be below steps {self.steps}")
-        if not 0 < self.decay_fraction <= 1 or not 0 <= self.final_lr_factor <= 1:
-            raise ValueError("decay_fraction must be in (0, 1] and final_lr_factor in [0, 1]")
-        if self.save_every and self.keep_checkpoints < 2:
-            raise ValueError("keep_checkpoints must be at least 2: one to fall back on if the newest is damaged")
-
-    def rows_per_micro_batch(self, world_size: int) -> int:
-        """batch_size / (world_size accumulation): the batch_size of each process's loader. Raises ValueError if not whole."""
-        rows, left = divmod(self.batch_size, world_size * self.accumulation)
-        if left or not rows:
-            raise ValueError(
-                f"batch_size {self.batch_size} does not divide into {world_size} processes x accumulation {self.accumulation}"
-            )
-        return rows
 
 
 class Loader(Protocol):
@@ -365,7 +301,7 @@ def _show_samples(accelerator, wrapped, sample: Callable, log: Callable, step: i
 
 def _whole_model(accelerator: Accelerator, wrapped: torch.nn.Module) -> GPT | None:
     """The trained model itself; where FSDP split it, a whole copy on the main process and None on the others."""
-    model = accelerator.unwrap_model(wrapped)
+    model = accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
     if not isinstance(model, FSDPModule):
         return model
     weights = model_tensors(model)
