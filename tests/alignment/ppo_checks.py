@@ -29,6 +29,15 @@ def check_logprobs_are_the_models(trainer, atol: float = 1e-5) -> None:
     assert rollout.logprob_BR[~rollout.is_response_BR].eq(0).all()
 
 
+def check_the_reference_is_the_model_without_its_adapter(trainer, atol: float = 1e-5) -> None:
+    """Reference log-probabilities are those of a plain forward with peft's own switch off."""
+    rollout = trainer.rollout(0)
+    with trainer.policy.disable_adapter():
+        expected = plain_logprobs(trainer.policy, rollout, trainer.args.temperature)
+    for row, logprobs_R in enumerate(expected):
+        torch.testing.assert_close(rollout.reference_BR[row, : len(logprobs_R)], logprobs_R, atol=atol, rtol=0)
+
+
 def check_ratio_is_one(trainer, atol: float = 1e-6) -> None:
     """Before the first step, in every microbatch of every minibatch: ratio 1, approx KL 0, clip fraction 0."""
     rollout = trainer.rollout(0)

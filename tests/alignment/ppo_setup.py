@@ -77,13 +77,11 @@ def trainer(
     return PPOTrainer(model, rewards, args, PROMPTS, processing_class=tokenizer, peft_config=peft_config, **named)
 
 
-def lora(dropout: float = 0.0, **options):
+def lora(dropout: float = 0.0, r: int = 4):
     """A LoRA config whose B matrices do not start at zero, so that adapter on and off differ at once."""
     from peft import LoraConfig
 
-    return LoraConfig(
-        r=4, lora_alpha=8, lora_dropout=dropout, init_lora_weights=False, target_modules="all-linear", **options
-    )
+    return LoraConfig(r=r, lora_alpha=8, lora_dropout=dropout, init_lora_weights=False, target_modules="all-linear")
 
 
 def change(trainer_, **settings) -> None:
