@@ -20,7 +20,6 @@ from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from base_model.sequence import aligned_logprobs, entropy_nats
@@ -111,7 +110,8 @@ class ActorCritic(nn.Module):
 
     def _values(self, hidden_ND: Tensor) -> Tensor:
         with torch.autocast(hidden_ND.device.type, enabled=False):  # a bfloat16 value would have 3 digits
-            return F.linear(hidden_ND.float(), self.value_head.weight.float(), self.value_head.bias.float()).squeeze(-1)
+            weight_1D, bias_1 = self.value_head.weight, self.value_head.bias
+            return hidden_ND.float() @ weight_1D[0].float() + bias_1.float()
 
     def policy_parameters(self) -> list[nn.Parameter]:
         """What the policy's optimizer trains: with a shared critic the trunk too is here, the value head is not."""

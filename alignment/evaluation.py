@@ -25,9 +25,9 @@ def evaluate_policy(trainer: Any, prompts: PromptSet, seed: int) -> tuple[dict[s
     accelerator = trainer.accelerator
     share = math.ceil(len(prompts) / accelerator.num_processes)
     first = accelerator.process_index * share
-    places = list(range(first, min(first + share, len(prompts))))
-    # A process without prompts still runs the last one: FSDP's forward needs everybody. Its row is dropped.
-    rows = _evaluate_places(trainer, prompts, places or [len(prompts) - 1], first, seed)[: len(places)]
+    # Every process makes as many forward passes (FSDP waits for all): the last ones may repeat a prompt, and drop it.
+    places = [min(place, len(prompts) - 1) for place in range(first, first + share)]
+    rows = _evaluate_places(trainer, prompts, places, first, seed)[: max(0, len(prompts) - first)]
     if accelerator.num_processes > 1:
         from accelerate.utils import gather_object
 

@@ -31,12 +31,16 @@ def make_accelerator(args: PPOConfig) -> Any:
     return accelerator
 
 
+def _sharded(wrapped: nn.Module) -> list[Any]:
+    from torch.distributed.fsdp import FSDPModule
+
+    return [module for module in wrapped.modules() if isinstance(module, FSDPModule)]
+
+
 @contextmanager
 def full_weights(wrapped: nn.Module) -> Iterator[None]:
     """Every parameter whole on this process while the block runs: generation reads weights without calling `forward`."""
-    from torch.distributed.fsdp import FSDPModule
-
-    sharded = [module for module in wrapped.modules() if isinstance(module, FSDPModule)]
+    sharded = _sharded(wrapped)
     for module in sharded:
         module.unshard()
     try:
@@ -44,3 +48,9 @@ def full_weights(wrapped: nn.Module) -> Iterator[None]:
     finally:
         for module in sharded:
             module.reshard()
+
+
+def own_shards(wrapped: nn.Module) -> None:
+    """Put the parameters that the optimizers hold back in place: FSDP leaves the root's whole after a forward pass."""
+    for module in _sharded(wrapped):
+        module.reshard()

@@ -332,16 +332,13 @@ class PPOTrainer:
                 accelerator.backward(loss * (world / n_tokens))  # processes average their gradients; this undoes it
             sums += batch_sums
         norms = []
-        for optimizer, parameters in (
-            (None if is_warmup else self.policy_optimizer, self.module.policy_parameters()),
-            (self.critic_optimizer, self.module.critic_parameters()),
-        ):
+        for optimizer in (self.policy_optimizer, self.critic_optimizer):
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
             norm = accelerator.clip_grad_norm_(parameters, self.args.max_grad_norm)
             norms.append(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
-            if optimizer is not None:
+            if optimizer is self.critic_optimizer or not is_warmup:
                 optimizer.step()
-        self.policy_optimizer.zero_grad()
-        self.critic_optimizer.zero_grad()
+            optimizer.zero_grad()
         return sums, torch.stack(norms).detach()
 
     def loss(

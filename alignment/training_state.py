@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from alignment.alarms import Alarm
 from alignment.config import RESUMABLE_CHANGES
+from alignment.machine import own_shards
 from base_model.checkpoints import damage, keep_newest, newest_sealed, seal, write_atomically
 
 WEIGHTS, OPTIMIZERS, RNG, STATE = "weights.safetensors", "optimizers.safetensors", "rng.json", "state.json"
@@ -137,6 +138,7 @@ def save(trainer: Any) -> Path:
     """Write the trainer's output_dir/checkpoint-<step>; every process must call. Returns the folder."""
     accelerator, args = trainer.accelerator, trainer.args
     folder = Path(args.output_dir) / f"checkpoint-{trainer.state.global_step}"
+    own_shards(trainer.wrapped)
     weights = collect_weights(trainer.module)
     optimizers = collect_optimizers(trainer.module, _optimizers(trainer))
     rng = [random_state()]
