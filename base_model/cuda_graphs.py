@@ -33,10 +33,11 @@ class GraphDecoder(Decoder):
         self.pool = torch.cuda.graph_pool_handle() if self.device.type == "cuda" else None
 
     def prefill(self, tokens_BT: Tensor, n_pad_B: Tensor | None = None) -> Tensor:
+        logits_BV = super().prefill(tokens_BT, n_pad_B)
         n_rows, n_tokens = tokens_BT.shape
         if n_pad_B is None:
-            n_pad_B = torch.zeros(n_rows, dtype=torch.long, device=self.device)
-        logits_BV = super().prefill(tokens_BT, n_pad_B)
+            self.n_pad_B = torch.zeros(n_rows, dtype=torch.long, device=self.device)
+            self.mask = self.cache.new_zeros(n_rows * self.n_kv, 1, self.cache.shape[4])
         self.mask[:, :, n_tokens:] = -math.inf  # until filled
         return logits_BV
 
@@ -75,7 +76,7 @@ class GraphDecoder(Decoder):
         self.mask.index_fill_(2, self.slot, 0.0)
         mask = self.mask[:, :, :window].view(n_rows, self.n_kv, 1, window)
 
-        def attend(layer: int) -> Tensor:
+        def mix(layer: int) -> Tensor:
             q, k, v = projection.turned(rotary)
             keys, values = self.cache[:, layer]
             keys.index_copy_(2, self.slot, k.unsqueeze(2))
@@ -87,5 +88,5 @@ class GraphDecoder(Decoder):
         projection = self._projection(n_rows)
         x_BD, rotary = self._embed(self.token_B, self.slot - self.n_pad_B)
         for i, layer in enumerate(self.layers):
-            x_BD = layer(x_BD, i, attend, projection)
+            x_BD = layer(x_BD, i, mix, projection)
         return torch.mm(self.norm(x_BD), self.head)

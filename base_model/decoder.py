@@ -11,6 +11,7 @@ head, S filled slots of the cache, L layers. Prompts are padded on the left, so 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from base_model.gpt import GPTConfig, rotary_table
+from base_model.gpt import GPTConfig, attend, rotary_table
 
 
 class Linear(NamedTuple):
@@ -50,19 +51,19 @@ class Norm:
     def __init__(self, tensors: dict, name: str, eps: float):
         (self.weight,), (self.bias,) = tensors[f"{name}.weight"], tensors.get(f"{name}.bias", (None,))
         self.eps, self.shape = eps, self.weight.shape
-        # torch's rms_norm is many small operations on a CPU: y = (w sqrt(D)) x / hypot(|x|, sqrt(D eps)) is four
-        width = self.weight.shape[0]
-        self.is_by_hypot = self.weight.device.type == "cpu" and self.weight.dtype == torch.float32
-        self.scaled_weight = self.weight * math.sqrt(width)
-        self.floor = self.weight.new_tensor(math.sqrt(width * eps))
+        self.is_by_hypot = self.bias is None and self.weight.device.type == "cpu" and self.weight.dtype == torch.float32
+        if self.is_by_hypot:  # F.rms_norm is many small operations on a CPU; these are four
+            width = self.weight.shape[0]
+            self.scaled_weight = self.weight * math.sqrt(width)
+            self.floor = self.weight.new_tensor(math.sqrt(width * eps))
 
     def __call__(self, x_ND: Tensor) -> Tensor:
-        if self.bias is not None:
-            return F.layer_norm(x_ND, self.shape, self.weight, self.bias, self.eps)
-        if not self.is_by_hypot:
+        if self.is_by_hypot:  # y = (w sqrt(D)) x / hypot(|x|, sqrt(D eps))
+            length_N1 = torch.linalg.vector_norm(x_ND, dim=-1, keepdim=True)
+            return x_ND.div(length_N1.hypot_(self.floor)).mul_(self.scaled_weight)
+        if self.bias is None:
             return F.rms_norm(x_ND, self.shape, self.weight, self.eps)
-        length_N1 = torch.linalg.vector_norm(x_ND, dim=-1, keepdim=True)
-        return x_ND.div(length_N1.hypot_(self.floor)).mul_(self.scaled_weight)
+        return F.layer_norm(x_ND, self.shape, self.weight, self.bias, self.eps)
 
 
 class Layer(NamedTuple):
@@ -76,14 +77,16 @@ class Layer(NamedTuple):
 
     @classmethod
     def of(cls, tensors: dict, name: str, eps: float) -> Layer:
-        norms = (Norm(tensors, f"{name}.{part}", eps) for part in ("attention_norm", "mlp_norm"))
+        attention_norm, mlp_norm = (Norm(tensors, f"{name}.{part}", eps) for part in ("attention_norm", "mlp_norm"))
         parts = ("attention.qkv", "attention.out", "mlp.inner", "mlp.out")
         qkv, attention_out, inner, mlp_out = (Linear.of(tensors, f"{name}.{part}") for part in parts)
-        return cls(next(norms), qkv, attention_out, next(norms), inner, mlp_out, is_gated=inner.biases[0] is None)
+        is_gated = inner.biases[0] is None
+        return cls(attention_norm, qkv, attention_out, mlp_norm, inner, mlp_out, is_gated)
 
-    def __call__(self, x_ND: Tensor, index: int, attend, projection: Projection) -> Tensor:
+    def __call__(self, x_ND: Tensor, index: int, mix: Callable[[int], Tensor], projection: Projection) -> Tensor:
+        """One block; `mix` is the attention of layer `index` over what the projection holds, (N, H E)."""
         self.qkv(self.attention_norm(x_ND), projection.parts)
-        x_ND = self.attention_out.add_to(x_ND, attend(index))
+        x_ND = self.attention_out.add_to(x_ND, mix(index))
         inner = self.inner(self.mlp_norm(x_ND))
         if self.is_gated:
             gate, up = inner if len(inner) == 2 else inner[0].chunk(2, dim=-1)
@@ -154,20 +157,16 @@ class Decoder:
             is_seen = (slot_T[:, None] >= slot_T) & ~is_pad_BS[:, None, :n_tokens] | (slot_T[:, None] == slot_T)
             is_seen = is_seen[:, None]
 
-        def attend(layer: int) -> Tensor:
+        def mix(layer: int) -> Tensor:
             q, k, v = (part.unflatten(0, (n_rows, n_tokens)).transpose(1, 2) for part in projection.turned(rotary))
             self.cache[0, layer, :n_rows, :, :n_tokens] = k
             self.cache[1, layer, :n_rows, :, :n_tokens] = v
-            is_grouped = self.n_head != self.n_kv
-            y = F.scaled_dot_product_attention(
-                q, k, v, attn_mask=is_seen, is_causal=is_seen is None, enable_gqa=is_grouped
-            )
-            return y.transpose(1, 2).reshape(n_rows * n_tokens, -1)
+            return attend(q, k, v, is_seen).transpose(1, 2).reshape(n_rows * n_tokens, -1)
 
         projection = Projection(self, n_rows * n_tokens)
         x_ND, rotary = self._embed(tokens_BT.flatten(), position_N)
         for i, layer in enumerate(self.layers):
-            x_ND = layer(x_ND, i, attend, projection)
+            x_ND = layer(x_ND, i, mix, projection)
         self.n_filled = n_tokens
         return torch.mm(self.norm(x_ND.view(n_rows, n_tokens, -1)[:, -1]), self.head)
 
@@ -189,7 +188,7 @@ class Decoder:
         keys, values = keys.transpose(-1, -2).unbind(0), values.unbind(0)
         mask = None if self.mask is None else self.mask[:, :, : slot + 1]
 
-        def attend(layer: int) -> Tensor:
+        def mix(layer: int) -> Tensor:
             q, k, v = projection.turned(rotary)
             new_keys[layer].copy_(k)
             new_values[layer].copy_(v)
@@ -203,7 +202,7 @@ class Decoder:
         projection = self._projection(n_rows)
         x_BD, rotary = self._embed(token_B, position_B)
         for i, layer in enumerate(self.layers):
-            x_BD = layer(x_BD, i, attend, projection)
+            x_BD = layer(x_BD, i, mix, projection)
         return torch.mm(self.norm(x_BD), self.head)
 
     def keep(self, n_rows: int, source: Tensor, target: Tensor) -> None:

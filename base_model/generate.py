@@ -168,28 +168,21 @@ def _continue(
             n_live = len(row_B) - len(ended)
             if n_live == 0:
                 break
-            if ended and n_live <= decoder.shrink_below * len(
-                row_B
-            ):  # the last rows move into the places that fell empty
-                target = torch.tensor([i for i in ended if i < n_live], dtype=torch.long, device=device)
-                source = torch.tensor([*{*range(n_live, len(row_B))} - ended], dtype=torch.long, device=device)
-                decoder.keep(n_live, source, target)
-                row_B, token_B = (_kept(each, n_live, source, target) for each in (row_B, token_B))
+            if ended and n_live <= decoder.shrink_below * len(row_B):
+                moves = _moves(ended, len(row_B), device)
+                decoder.keep(n_live, *moves)
+                row_B, token_B = (_kept(each, n_live, *moves) for each in (row_B, token_B))
                 if has_penalty:
-                    history_BS = _kept(history_BS, n_live, source, target)
+                    history_BS = _kept(history_BS, n_live, *moves)
                 if uniform_RB is not None:
-                    uniform_RB[:, target] = uniform_RB[:, source]
+                    uniform_RB[:, moves[1]] = uniform_RB[:, moves[0]]
                 ended = set()
         logits_BV = decoder.step(token_B)
-    step_N = torch.arange(len(rows), device=device).repeat_interleave(
-        torch.tensor([len(row) for row in rows], device=device)
-    )
     tokens_RB = torch.full((len(rows), len(prompts)), pad_id, device=device)
-    tokens_RB[step_N, torch.cat(rows)] = torch.cat(tokens)
-    if not want_logprobs:
-        return tokens_RB, None
-    logprobs_RB = torch.zeros(tokens_RB.shape, device=device)
-    logprobs_RB[step_N, torch.cat(rows)] = torch.cat(logprobs)
+    logprobs_RB = torch.zeros(tokens_RB.shape, device=device) if want_logprobs else None
+    for values_RB, values in ((tokens_RB, tokens), (logprobs_RB, logprobs)):
+        for step, value_B in enumerate(values):
+            values_RB[step, rows[step]] = value_B
     return tokens_RB, logprobs_RB
 
 
@@ -197,6 +190,14 @@ def _ended(tokens: list[Tensor], stops: set[int]) -> set[int]:
     """Rows with a stop token among the tokens of these steps, each (B,)."""
     ids = (tokens[0] if len(tokens) == 1 else torch.cat(tokens)).tolist()
     return set() if stops.isdisjoint(ids) else {i % len(tokens[0]) for i, token in enumerate(ids) if token in stops}
+
+
+def _moves(ended: set[int], n_rows: int, device) -> tuple[Tensor, Tensor]:
+    """Which of the last rows move, and into which places that fell empty, so that the rows that go on come first."""
+    n_live = n_rows - len(ended)
+    source = [row for row in range(n_live, n_rows) if row not in ended]
+    target = [row for row in range(n_live) if row in ended]
+    return tuple(torch.tensor(each, dtype=torch.long, device=device) for each in (source, target))
 
 
 def _kept(each_B: Tensor, n_rows: int, source: Tensor, target: Tensor) -> Tensor:

@@ -186,9 +186,11 @@ def attend(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, mask: Tensor | None) 
     n_tokens, is_whole = q_BHTE.shape[2], q_BHTE.shape[2] == k_BKSE.shape[2]
     if is_whole and n_tokens <= LONGEST_PRODUCTS and q_BHTE.dtype == torch.bfloat16 and q_BHTE.device.type == "cpu":
         return attend_by_products(q_BHTE, k_BKSE, v_BKSE, mask)
-    is_grouped = q_BHTE.shape[1] != k_BKSE.shape[1]
+    n_group = q_BHTE.shape[1] // k_BKSE.shape[1]
+    if n_group > 1 and mask is not None and q_BHTE.device.type == "cuda":  # its kernels that take a mask know no groups
+        k_BKSE, v_BKSE, n_group = k_BKSE.repeat_interleave(n_group, 1), v_BKSE.repeat_interleave(n_group, 1), 1
     return F.scaled_dot_product_attention(
-        q_BHTE, k_BKSE, v_BKSE, attn_mask=mask, is_causal=mask is None, enable_gqa=is_grouped
+        q_BHTE, k_BKSE, v_BKSE, attn_mask=mask, is_causal=mask is None, enable_gqa=n_group > 1
     )
 
 
