@@ -6,6 +6,7 @@ far slower without. So they are looked for, and then a short race decides.
 
 import ctypes
 import functools
+import gc
 import platform
 import sys
 import time
@@ -78,3 +79,14 @@ def keep_freed_memory() -> bool:
     m_trim_threshold, m_mmap_max = -1, -4  # from malloc.h
     mallopt = ctypes.CDLL(None).mallopt
     return bool(mallopt(m_mmap_max, 0) and mallopt(m_trim_threshold, 2**31 - 1))
+
+
+def give_back_freed_memory() -> None:
+    """Undo `keep_freed_memory` after a training loop: what follows asks for other sizes, and would only add to what is kept."""
+    if not sys.platform.startswith("linux") or platform.libc_ver()[0] != "glibc":
+        return
+    gc.collect()
+    m_mmap_max, default_mmap_max = -4, 65536
+    libc = ctypes.CDLL(None)
+    libc.mallopt(m_mmap_max, default_mmap_max)
+    libc.malloc_trim(0)

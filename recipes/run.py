@@ -186,11 +186,13 @@ class Run:
         reference: checkpoint to which KL is measured by sampling. Raises ValueError if the reloaded checkpoint differs from the model in
         memory, or its tokenizer or template is not its parent's.
         """
+        from base_model.precision import give_back_freed_memory
         from recipes.card import model_card
 
         if not self.is_main:
             return self.dir
         trained_s = self.elapsed_s
+        give_back_freed_memory()
         if model is not None:
             save_checkpoint(model, tokenizer, self.dir)
             self._check_tokenizer()
