@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+FEW = 128  # tokens that hold top_p of the probability in most places, once a model has learned something
+
 
 @dataclass(frozen=True)
 class SamplingConfig:
@@ -56,19 +58,33 @@ def sample(logits_BV: Tensor, uniform_B: Tensor, sampling: SamplingConfig) -> Te
     """
     if sampling.temperature != 1.0:
         logits_BV = logits_BV / sampling.temperature
-    n_vocabulary = logits_BV.shape[1]
-    n_kept = min(sampling.top_k or n_vocabulary, n_vocabulary)
-    if n_kept == n_vocabulary and sampling.top_p == 1.0:
+    if 0 < sampling.top_k < logits_BV.shape[1]:
+        logits_BK, token_BK = logits_BV.topk(sampling.top_k)
+        probability_BK = logits_BK.softmax(dim=-1)
+    elif sampling.top_p < 1.0:
+        probability_BK, token_BK = _likeliest(logits_BV, sampling.top_p)
+    else:
         cumulative_BV = logits_BV.softmax(dim=-1).cumsum(dim=-1)
         return _first_reaching(cumulative_BV, uniform_B * cumulative_BV[:, -1])
-    logits_BK, token_BK = logits_BV.topk(n_kept) if n_kept < n_vocabulary else logits_BV.sort(descending=True)
-    probability_BK = logits_BK.softmax(dim=-1)
     cumulative_BK = probability_BK.cumsum(dim=-1)
     total_B = cumulative_BK[:, -1]
     if sampling.top_p < 1.0:  # kept: a prefix, up to the token that reaches top_p
         n_nucleus_B = (cumulative_BK - probability_BK < sampling.top_p).sum(dim=-1)
         total_B = cumulative_BK.gather(1, (n_nucleus_B - 1).clamp(min=0)[:, None])[:, 0]
     return token_BK.gather(1, _first_reaching(cumulative_BK, uniform_B * total_B)[:, None])[:, 0]
+
+
+def _likeliest(logits_BV: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
+    """Probabilities and tokens, likeliest first, at least as many as reach top_p: all of them, or FEW where that will do, since on a
+    CPU sorting a vocabulary takes longer than a small model does. (Elsewhere asking whether it will do waits for the device.)"""
+    log_total_B1 = logits_BV.logsumexp(dim=-1, keepdim=True)
+    if logits_BV.device.type == "cpu" and logits_BV.shape[1] > FEW:
+        logits_BK, token_BK = logits_BV.topk(FEW)
+        probability_BK = (logits_BK - log_total_B1).exp()
+        if (probability_BK.sum(dim=-1) > top_p + 1e-5).all():  # a margin for the rounding of the sum
+            return probability_BK, token_BK
+    logits_BV, token_BV = logits_BV.sort(descending=True)
+    return (logits_BV - log_total_B1).exp(), token_BV
 
 
 def _first_reaching(cumulative_BK: Tensor, target_B: Tensor) -> Tensor:

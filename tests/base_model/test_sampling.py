@@ -10,7 +10,7 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-from base_model.sampling import SamplingConfig, penalise_repetition, sample
+from base_model.sampling import FEW, SamplingConfig, penalise_repetition, sample
 
 N = 20_000
 
@@ -48,6 +48,21 @@ def test_frequencies_are_those_of_transformers(logits_V, settings, warpers):
         expected = warper(None, expected)
     difference = (frequencies(logits_V, SamplingConfig(**settings)) - expected.softmax(dim=-1)[0]).abs()
     assert difference.max() <= 1.01 / N
+
+
+@pytest.mark.parametrize("top_p", [0.3, 0.9, 0.999])
+def test_the_nucleus_of_a_large_vocabulary_is_transformers_whether_or_not_few_tokens_hold_it(top_p):
+    logits_BV = torch.randn(2, 600, generator=torch.Generator().manual_seed(0)) * torch.tensor([[4.0], [0.5]])
+    expected = TopPLogitsWarper(top_p)(None, logits_BV.clone()).softmax(dim=-1)
+    n_nucleus = (expected > 0).sum(dim=-1)
+    assert n_nucleus[0] < FEW, "the first row's is small"
+    assert top_p == 0.3 or n_nucleus[1] > FEW, "the second row's is not"
+    for logits_V, expected_V in zip(logits_BV, expected, strict=True):
+        difference = (frequencies(logits_V, SamplingConfig(top_p=top_p)) - expected_V).abs()
+        assert difference.max() <= 1.01 / N
+    together = sample(logits_BV, torch.tensor([0.77, 0.77]), SamplingConfig(top_p=top_p))
+    alone = [sample(logits_V[None], torch.tensor([0.77]), SamplingConfig(top_p=top_p)) for logits_V in logits_BV]
+    assert together.tolist() == torch.cat(alone).tolist()
 
 
 def test_the_repetition_penalty_is_transformers():
