@@ -2,8 +2,6 @@
 
 import json
 import pickle
-import subprocess
-import sys
 from collections import Counter
 
 import numpy as np
@@ -224,42 +222,3 @@ def test_maps_are_opened_anew_so_that_resident_memory_stays_fixed(folder, monkey
     for step in range(10):
         assert torch.equal(loader.batch(step)["tokens_BT"], reference.batch(step)["tokens_BT"])
         assert loader._rows_mapped <= 5
-
-
-PEAK = """
-import resource, sys
-import numpy as np
-from base_model.shards import ShardLoader, write_shards
-from base_model.tokenizer import train_tokenizer
-
-folder, megabytes = sys.argv[1], int(sys.argv[2])
-def texts():
-    generator = np.random.default_rng(0)
-    words = ["".join(chr(97 + i) for i in generator.integers(0, 26, 5)) for _ in range(500)]
-    for _ in range(megabytes * 1000):
-        yield " ".join(words[i] for i in generator.integers(0, 500, 1000 // 6))
-import itertools
-write_shards(texts(), train_tokenizer(itertools.islice(texts(), 300), 2048), folder, shard_tokens=1 << 23)
-loader = ShardLoader(folder, 256, 32)
-for step in range(int(loader.steps_per_epoch)):
-    loader.batch(step)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_peak_memory_is_the_same_for_10_megabytes_and_for_a_gigabyte(tmp_path):
-    """Tokenise, write and read an epoch, in a process of its own. 1.15: the allocator's own growth."""
-    peaks = [
-        int(
-            subprocess.run(
-                [sys.executable, "-c", PEAK, str(tmp_path / str(mb)), str(mb)],
-                check=True,
-                capture_output=True,
-                text=True,
-            ).stdout
-        )
-        for mb in (10, 1000)
-    ]
-    assert peaks[1] < 1.15 * peaks[0], peaks
