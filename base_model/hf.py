@@ -294,8 +294,8 @@ def export_checkpoint(
 def import_checkpoint(folder: Path | str, *, dtype: torch.dtype | None = None, tolerance: float = 1e-4) -> GPT:
     """Read a GPT-2 or Llama checkpoint folder (safetensors, sharded or not), in its own dtype unless told another.
 
-    Raises FileNotFoundError where there is no config.json, and ValueError for a model that `GPT` does not speak, for missing
-    weights, and where the logits differ from transformers' by more than `tolerance` of the largest one."""
+    Raises FileNotFoundError where there is no config.json, and ValueError for a model that `GPT` does not speak, for weights that
+    are missing or of another shape, and where the logits differ from transformers' by more than `tolerance` of the largest one."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     folder = Path(folder)
@@ -305,10 +305,18 @@ def import_checkpoint(folder: Path | str, *, dtype: torch.dtype | None = None, t
     if not any(folder.glob("*.safetensors")):
         raise FileNotFoundError(f"{folder} has no .safetensors weights; other formats can run code and are not read")
     hf_model, loading = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype or "auto", use_safetensors=True, output_loading_info=True
+        folder,
+        dtype=dtype or "auto",
+        use_safetensors=True,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # refused below, by name
     )
-    if missing := [*loading["missing_keys"], *loading["mismatched_keys"]]:
-        raise ValueError(f"{folder} lacks weights that its config.json calls for: {missing[0]}, {len(missing)} in all")
+    for problem, what in (
+        ("missing_keys", "lacks weights that its config.json names"),
+        ("mismatched_keys", "has weights of another shape than its config.json says"),
+    ):
+        if names := sorted(str(name) for name in loading[problem]):
+            raise ValueError(f"{folder} {what}: {names[0]}, {len(names)} in all")
     model = from_hf(hf_model)
     refuse_difference(model, hf_model, f"to read {folder}", tolerance)
     return model

@@ -285,7 +285,28 @@ def test_a_checkpoint_that_lacks_a_weight_is_refused(gpt2_checkpoint, tmp_path):
     del tensors["transformer.h.1.mlp.c_fc.weight"]
     save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(
-        ValueError, match=r"lacks weights that its config.json calls for: transformer.h.1.mlp.c_fc.weight, 1 in all"
+        ValueError, match=r"lacks weights that its config.json names: transformer.h.1.mlp.c_fc.weight, 1 in all"
+    ):
+        import_checkpoint(tmp_path)
+
+
+def test_a_checkpoint_named_as_openais_is_read(gpt2_checkpoint, tmp_path):
+    """The published GPT-2 files: no `transformer.` before the names, and the causal mask kept beside the weights."""
+    tensors = load_file(gpt2_checkpoint / "model.safetensors")
+    tensors = {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
+    tensors["h.0.attn.bias"] = torch.ones(128, 128).tril()[None, None]
+    (tmp_path / "config.json").write_text((gpt2_checkpoint / "config.json").read_text())
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    expected = import_checkpoint(gpt2_checkpoint).state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in import_checkpoint(tmp_path).state_dict().items())
+
+
+def test_a_checkpoint_whose_weights_have_other_shapes_than_its_config_is_refused(llama_checkpoint, tmp_path):
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((llama_checkpoint / name).read_bytes())
+    rewrite_config(tmp_path, intermediate_size=72)
+    with pytest.raises(
+        ValueError, match=r"has weights of another shape than its config.json says: .*model.layers.0.mlp.*, 6 in all"
     ):
         import_checkpoint(tmp_path)
 
