@@ -1,0 +1,138 @@
+"""The base model: a GPT from random weights, trained to predict the next token.
+
+    python -m recipes.pretrain --config recipes/configs/tiny/pretrain.yaml
+    python -m recipes.pretrain --preset gpt2-124m --plan               (parameters, FLOPs, memory, time on this machine; trains nothing)
+    accelerate launch --config_file recipes/configs/accelerate/ddp.yaml -m recipes.pretrain --config ...
+
+`python -m recipes.tokenizer` writes the tokenizer and token shards that this reads. Every preset's sizes can be changed (--d_model 256).
+"""
+
+import sys
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from base_model.pretrain_config import PretrainConfig
+from recipes.cli import command, parse
+from recipes.run import Run, RunConfig
+
+SAMPLE_TOKENS = 64
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """What to learn from: the folder of a tokenizer, and its shards."""
+
+    tokenizer: str | None = field(
+        default=None, metadata={"help": "folder of a tokenizer, as recipes.tokenizer writes it"}
+    )
+    shards: str | None = field(default=None, metadata={"help": "training shards, else <tokenizer>/shards"})
+    validation_shards: str | None = field(
+        default=None, metadata={"help": "else <tokenizer>/validation where there is one"}
+    )
+    sample_prompts: list[str] = field(
+        default_factory=list, metadata={"help": "texts that samples continue; none: one sample from the start"}
+    )
+    plan: bool = field(default=False, metadata={"help": "say what the run would take, and train nothing"})
+
+
+@dataclass(frozen=True)
+class ShapeConfig:
+    """The model: a preset, and what differs from it."""
+
+    preset: str = "llama-2m"  # base_model.gpt.PRESETS
+    context_length: int | None = None  # tokens
+    n_layer: int | None = None
+    n_head: int | None = None
+    n_kv_head: int | None = None
+    head_dim: int | None = None
+    d_model: int | None = None
+    d_ff: int | None = None
+    tie_embeddings: bool | None = None
+    gradient_checkpointing: bool | None = None
+
+    def model_config(self, **more):
+        """The `GPTConfig`; `more` goes on top."""
+        from base_model.gpt import preset
+
+        changes = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "preset"}
+        return preset(self.preset, **{name: value for name, value in changes.items() if value is not None}, **more)
+
+
+CONFIG_TYPES = (RunConfig, TextConfig, ShapeConfig, PretrainConfig)
+
+
+def main(argv: list[str] | None = None) -> Path | None:
+    """Run the stage; returns its folder (None after --plan)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if "--plan" in arguments:
+        arguments += ["--output_dir", "unused"]
+    run_config, text, shape, training = parse(*CONFIG_TYPES, argv=arguments)
+    if text.plan:
+        from base_model.plan import describe
+
+        print(describe(shape.model_config(), training))
+        return None
+    if text.tokenizer is None:
+        raise ValueError("--tokenizer is needed: the folder that `python -m recipes.tokenizer` wrote")
+
+    from accelerate import PartialState
+    from transformers import AutoTokenizer
+
+    from base_model.gpt import GPT
+    from base_model.plan import flops_per_token
+    from base_model.pretrain import pretrain
+    from base_model.shards import ShardLoader
+    from base_model.validation import token_bytes
+
+    shards = Path(text.shards or Path(text.tokenizer, "shards"))
+    validation_shards = Path(text.validation_shards or Path(text.tokenizer, "validation"))
+    settings = (text, shape, training)
+    run = Run.start("pretrain", run_config, settings, parents=[text.tokenizer], data=[shards])
+    tokenizer = AutoTokenizer.from_pretrained(text.tokenizer)
+    config = shape.model_config(vocab_size=len(tokenizer))
+    tokenizer.model_max_length = config.context_length
+
+    processes = PartialState()
+    rows = training.rows_per_micro_batch(processes.num_processes)
+    place = {"seed": run_config.seed, "rank": processes.process_index, "world_size": processes.num_processes}
+    validation = None
+    if text.validation_shards or validation_shards.is_dir():
+        validation = ShardLoader(validation_shards, config.context_length, rows, shuffle=False, **place)
+    result = pretrain(
+        GPT(config),
+        ShardLoader(shards, config.context_length, rows, **place),
+        training,
+        validation=validation,
+        token_bytes_V=token_bytes(tokenizer),
+        sample=lambda model: sample(model, tokenizer, text.sample_prompts, run_config.seed),
+        checkpoints=run.checkpoints,
+        resume_from=run.resume_from,
+        log=run.log,
+        progress=run.progress,
+        tracker_dir=run.dir / "tensorboard",
+    )
+    run.note("precision", result.precision)
+    run.note("flops", flops_per_token(config) * result.tokens)
+    run.note("validation", result.metrics)
+    return run.finish(
+        result.model, tokenizer, steps=result.steps, tokens=result.tokens, trained_parameters=config.n_parameters
+    )
+
+
+def sample(model, tokenizer, prompts: list[str], seed: int) -> list[str]:
+    """What the model writes after each prompt (with none: from the start of a document), the prompt included."""
+    from base_model.generate import SamplingConfig, generate
+    from base_model.tokenizer import encode_texts
+
+    begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    ids = [begin + content for content in encode_texts(tokenizer, prompts or [""])]
+    sampling = SamplingConfig(SAMPLE_TOKENS, temperature=0.8, top_p=0.95, stop_token_ids=(tokenizer.eos_token_id,))
+    pad_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    answers = generate(model, ids, sampling, pad_id=pad_id, seed=seed).responses()
+    return [
+        tokenizer.decode(start + answer, skip_special_tokens=True) for start, answer in zip(ids, answers, strict=True)
+    ]
+
+
+if __name__ == "__main__":
+    command(main)
