@@ -293,6 +293,13 @@ class GPT(nn.Module):
                 if getattr(module, "bias", None) is not None:
                     nn.init.zeros_(module.bias)
 
+    def _apply(self, function, recurse=True):
+        """Moves and casts as any module, but the rotary table is made anew: exact in float32 whatever the weights are."""
+        super()._apply(function, recurse)
+        if self.rotary is not None:
+            self.rotary = rotary_table(self.config, self.rotary.device)
+        return self
+
     def forward(
         self,
         tokens_BT: Tensor,

@@ -160,6 +160,14 @@ def test_rotation_is_multiplication_by_a_unit_complex_number():
     torch.testing.assert_close(turned.double(), torch.cat([expected.real, expected.imag], dim=-1), **TOLERANCE)
 
 
+def test_the_rotary_table_survives_a_change_of_precision_and_the_meta_device():
+    config = GPTConfig("llama", 50, 1, 2, 16, context_length=40)
+    with torch.device("meta"):
+        unmade = GPT(config)
+    for model in (GPT(config).bfloat16().float(), unmade.to_empty(device="cpu")):
+        assert torch.equal(model.rotary, rotary_table(config))
+
+
 def test_weights_that_write_into_the_residual_stream_start_smaller(dialect):
     torch.manual_seed(0)
     model = GPT(GPTConfig(dialect, 500, n_layer=8, n_head=4, d_model=128, context_length=256))

@@ -184,6 +184,13 @@ def test_an_export_comes_back_bit_exactly(exported):
     assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in model.state_dict().items())
 
 
+def test_a_bf16_model_is_exported_and_comes_back_bit_exactly(tmp_path, tokenizer, dialect):
+    model = GPT(GPTConfig(dialect, len(tokenizer), 2, 4, 32, context_length=64)).bfloat16()
+    again = import_checkpoint(export_checkpoint(model, tokenizer, tmp_path))
+    for name, tensor in model.state_dict().items():
+        assert tensor.dtype == torch.bfloat16 and torch.equal(again.state_dict()[name], tensor)
+
+
 def test_a_tied_head_stays_tied(theirs, tmp_path):
     theirs.save_pretrained(tmp_path)
     model = import_checkpoint(tmp_path)
