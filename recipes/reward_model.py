@@ -73,8 +73,8 @@ def main(argv: list[str] | None = None) -> Path:
     parents = dict.fromkeys(path for path in (config.model, config.policy) if path)
     settings = (config, data, training, lora)
     run = Run.start("reward_model", run_config, settings, parents=list(parents), data=[data.data, *others])
-    train, heldout = read_pairs(run, data, config)
     tokenizer = load_tokenizer(config.model)
+    train, heldout = read_pairs(run, data, config, training, tokenizer)
     members, facts = [], {}
     for member in range(config.ensemble):
         reward, trained = train_member(run, config, training, lora, tokenizer, train, member)
@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> Path:
     if not run.is_main:
         return run.finish()
     quality = measure_quality(run, config, members, train, heldout)
-    write_text_atomically(run.dir / "quality.json", json.dumps(quality, indent=1) + "\n")
+    write_text_atomically(run.dir / "quality.json", json.dumps(quality, indent=1, allow_nan=False) + "\n")
     run.note("quality", quality)
     run.note("findings", findings(quality))
     for name, passed, detail in checks(quality):
@@ -91,21 +91,31 @@ def main(argv: list[str] | None = None) -> Path:
     return run.finish(members[0].model, tokenizer, **facts)
 
 
-def read_pairs(run: Run, data: DataConfig, config: RewardModelConfig) -> tuple[list[dict], list[dict]]:
-    """(train, held-out) pairs, no prompt in both; what was left out goes into the record."""
+def read_pairs(run, data: DataConfig, config: RewardModelConfig, training, tokenizer) -> tuple[list[dict], list[dict]]:
+    """(train, held-out) pairs that fit the model, no prompt in both; what was left out goes into the record."""
     from reward.preferences import read_preferences, split_by_prompt, without_heldout
+    from reward.train import fitting_pairs
 
-    counts: Counter[str] = Counter()
-    pairs = read_preferences(data.source, counts=counts)
+    counts: dict[str, Counter[str]] = {"data": Counter(), "train": Counter(), "heldout": Counter()}
+    pairs = read_preferences(data.source, counts=counts["data"])
     if config.heldout is None:
         train, heldout = split_by_prompt(pairs, config.heldout_fraction, run.config.seed)
     else:
-        heldout_counts: Counter[str] = Counter()
-        heldout = read_preferences(replace(data.source, path=config.heldout), counts=heldout_counts)
-        train = without_heldout(pairs, heldout, counts)
-        run.note("heldout_pair_counts", dict(heldout_counts))
-    run.note("pair_counts", {**counts, "train": len(train), "heldout": len(heldout)})
+        heldout = read_preferences(replace(data.source, path=config.heldout), counts=counts["heldout"])
+        train = without_heldout(pairs, heldout, counts["train"])
+    limit, cut = longest_row(config, training), training.cut_long_prompts
+    train, _ = fitting_pairs(tokenizer, train, limit, counts["train"], cut_long_prompts=cut)
+    heldout, _ = fitting_pairs(tokenizer, heldout, limit, counts["heldout"], cut_long_prompts=cut)
+    counts["train"]["pairs"], counts["heldout"]["pairs"] = len(train), len(heldout)
+    run.note("pair_counts", {name: dict(+counted) for name, counted in counts.items()})
     return train, heldout
+
+
+def longest_row(config: RewardModelConfig, training) -> int:
+    """Tokens of prompt and answer: what is asked for, else the model's context."""
+    from transformers import AutoConfig
+
+    return training.max_length or AutoConfig.from_pretrained(config.model).max_position_embeddings
 
 
 def train_member(run, config, training, lora, tokenizer, train: list[dict], member: int) -> tuple[Any, dict[str, int]]:
@@ -119,7 +129,6 @@ def train_member(run, config, training, lora, tokenizer, train: list[dict], memb
     folder, seed = run.dir / "ensemble" / f"seed-{run.config.seed + member}", run.config.seed + member
     if (folder / "config.json").is_file():
         return RewardModel.load(folder), {}
-    counts: Counter[str] = Counter()
     trainer = make_trainer(
         load_for_reward(config.model, seed),
         tokenizer,
@@ -128,7 +137,6 @@ def train_member(run, config, training, lora, tokenizer, train: list[dict], memb
         output_dir=run.checkpoints / (f"seed-{seed}" if member else ""),
         seed=seed,
         lora=lora,
-        counts=counts,
         callbacks=run.callbacks if member == 0 else (),
     )
     trained = sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad)
@@ -136,9 +144,9 @@ def train_member(run, config, training, lora, tokenizer, train: list[dict], memb
     trainer.train(resume_from_checkpoint=run.resume_from if member == 0 else None)
     if not run.is_main:
         return None, {}
-    run.note("left_out", dict(counts))
     run.note("training_s", round(time.monotonic() - began_s, 2))
-    reward = finished(trainer, train, config.reference_answers, seed)
+    cut_to = longest_row(config, training) if training.cut_long_prompts else None
+    reward = finished(trainer, train, config.reference_answers, seed, cut_to=cut_to)
     run.note("scale", {"reward_mean": reward.mean, "reward_std": reward.std})
     if member:
         folder.mkdir(parents=True, exist_ok=True)

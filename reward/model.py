@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from base_model.chat import render_prompt
+from base_model.precision import find_device
 from base_model.sequence import pad_right, position_ids
 from base_model.tokenizer import encode_texts
 from reward.preferences import Prompt, prompt_key
@@ -39,11 +40,14 @@ def check_tokenizer(tokenizer: Any) -> None:
         )
 
 
-def encode_answers(tokenizer: Any, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[list[int]]:
+def encode_answers(
+    tokenizer: Any, prompts: Sequence[Prompt], completions: Sequence[str], *, max_length: int | None = None
+) -> list[list[int]]:
     """Ids of prompt + answer + end token, a row each; the same for training and for scoring.
 
     Prompts go through `base_model.chat.render_prompt`. Where messages went out in its PLAIN form the answer starts with a space.
-    Raises ValueError if the lists differ in length or an answer is not text."""
+    max_length: rows longer than this lose the oldest of their prompt's tokens, its first (bos) apart; an answer is never cut, so a row
+    may still be too long. Raises ValueError if the lists differ in length or an answer is not text."""
     if len(prompts) != len(completions):
         raise ValueError(f"one completion a prompt: got {len(prompts)} prompts and {len(completions)} completions")
     for i, completion in enumerate(completions):
@@ -58,11 +62,12 @@ def encode_answers(tokenizer: Any, prompts: Sequence[Prompt], completions: Seque
         f" {text.lstrip()}" if tokenizer.chat_template is None and not isinstance(prompt, str) else text
         for prompt, text in zip(prompts, completions, strict=True)
     ]
-    answers = encode_texts(tokenizer, texts)
-    return [
-        [*rendered[prompt_key(prompt)], *answer, tokenizer.eos_token_id]
-        for prompt, answer in zip(prompts, answers, strict=True)
-    ]
+    rows = []
+    for prompt, answer in zip(prompts, encode_texts(tokenizer, texts), strict=True):
+        ids = rendered[prompt_key(prompt)]
+        excess = 0 if max_length is None else len(ids) + len(answer) + 1 - max_length
+        rows.append([*ids[:1], *ids[1 + max(0, excess) :], *answer, tokenizer.eos_token_id])
+    return rows
 
 
 def padded_scores(model: Any, tokens_BT: Tensor, is_pad_BT: Tensor) -> Tensor:
@@ -118,6 +123,9 @@ class RewardModel:
     tokenizer: Any
     mean: float = 0.0  # of raw scores on reference samples
     std: float = 1.0
+    cut_to: int | None = (
+        None  # tokens; longer rows lose the beginning of their prompt, as in training; None: they are refused
+    )
 
     def __post_init__(self) -> None:
         check_tokenizer(self.tokenizer)
@@ -146,13 +154,18 @@ class RewardModel:
         if not any("SequenceClassification" in name for name in config.architectures or []):
             raise ValueError(f"{folder} is a {config.architectures} checkpoint, not a reward model with a scalar head")
         model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
-        device = device or (torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu")
-        scale = {"mean": getattr(config, "reward_mean", 0.0), "std": getattr(config, "reward_std", 1.0)}
-        return cls(model.to(device).eval(), AutoTokenizer.from_pretrained(folder), **scale)
+        model = model.to(device or find_device()).eval()
+        return cls(
+            model,
+            AutoTokenizer.from_pretrained(folder),
+            mean=getattr(config, "reward_mean", 0.0),
+            std=getattr(config, "reward_std", 1.0),
+            cut_to=getattr(config, "reward_cut_to", None),
+        )
 
     def raw_scores(self, prompts: Sequence[Prompt], completions: Sequence[str], **options: Any) -> Tensor:
         """Scores as the head gives them, (N,) float32; options of `score_rows`."""
-        rows = encode_answers(self.tokenizer, prompts, completions)
+        rows = encode_answers(self.tokenizer, prompts, completions, max_length=self.cut_to)
         return score_rows(self.model, rows, self.tokenizer.pad_token_id, **options)
 
     def score(self, prompts: Sequence[Prompt], completions: Sequence[str], **columns: Any) -> list[float]:
@@ -160,14 +173,14 @@ class RewardModel:
         return ((self.raw_scores(prompts, completions) - self.mean) / self.std).tolist()
 
     def centre(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> None:
-        """Set mean and std from reference samples, here and in the model's config, from where `load` reads them.
+        """Set mean and std from reference samples, here and (with cut_to) in the model's config, from where `load` reads them.
 
         Raises ValueError for fewer than 2 samples, or if all have one score: the model tells no answer from another."""
         raw = self.raw_scores(prompts, completions).tolist()
         if len(raw) < 2 or not statistics.stdev(raw) > 0:
             raise ValueError(f"{len(raw)} reference samples whose scores do not differ cannot set a scale")
         self.mean, self.std = statistics.fmean(raw), statistics.stdev(raw)
-        self.model.config.reward_mean, self.model.config.reward_std = self.mean, self.std
+        self.model.config.update({"reward_mean": self.mean, "reward_std": self.std, "reward_cut_to": self.cut_to})
 
 
 @dataclass

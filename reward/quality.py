@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.statistics import Estimate, bootstrap, bootstrap_mean, paired_difference, wilson
+from eval.statistics import Difference, Estimate, bootstrap, bootstrap_mean, paired_difference, wilson
 from reward.best_of import expected_best
 from reward.preferences import Preference, prompt_key
 
@@ -24,6 +24,14 @@ LENGTH_UNIT_WORDS = 10  # length effects are stated for an answer this much long
 CALIBRATION_BINS = 10
 LEAST_PROMPTS = 10  # for a regression on length: fewer, and a resample may not vary at all
 MARGIN_BINS = 4  # quarters of the pairs by their margin
+
+
+def _plain(numbers: Estimate | Difference) -> dict[str, Any]:
+    """As JSON has it: a bound that does not exist (one prompt gives no interval) is None, not NaN."""
+    return {
+        name: None if isinstance(value, float) and math.isnan(value) else value
+        for name, value in numbers.as_dict().items()
+    }
 
 
 # --- is the order right? -----------------------------------------------------------------------------------------------------
@@ -51,7 +59,7 @@ def accuracy_by(right: np.ndarray, groups: Sequence[str | None], clusters: Seque
     """Accuracy within each group, by name; pairs whose group is None are in none."""
     names = sorted({group for group in groups if group is not None})
     rows = {name: [i for i, group in enumerate(groups) if group == name] for name in names}
-    return {name: accuracy(right[i], [clusters[row] for row in i]).as_dict() for name, i in rows.items()}
+    return {name: _plain(accuracy(right[i], [clusters[row] for row in i])) for name, i in rows.items()}
 
 
 def margin_groups(margins: Sequence[float | None]) -> list[str | None]:
@@ -95,7 +103,7 @@ def bag_of_words_differences(train: Sequence[Preference], heldout: Sequence[Pref
 def against(right: np.ndarray, baseline: np.ndarray, clusters: Sequence[str]) -> dict[str, Any]:
     """The baseline's accuracy, and the model's minus it on the same pairs."""
     difference = paired_difference(right, baseline, clusters=clusters)
-    return {"accuracy": accuracy(baseline, clusters).as_dict(), "model_minus_baseline": difference.as_dict()}
+    return {"accuracy": _plain(accuracy(baseline, clusters)), "model_minus_baseline": _plain(difference)}
 
 
 # --- calibration -------------------------------------------------------------------------------------------------------------
@@ -133,7 +141,7 @@ def reliability(differences: np.ndarray, temperature: float) -> tuple[float, lis
         here = bin_N == b
         estimate, confidence = wilson(float(right_N[here].sum()), int(here.sum())), float(confidence_N[here].mean())
         ece += here.mean() * abs(estimate.value - confidence)
-        curve.append({"confidence": confidence, "accuracy": estimate.as_dict()})
+        curve.append({"confidence": confidence, "accuracy": _plain(estimate)})
     return float(ece), curve
 
 
@@ -194,9 +202,9 @@ def length_report(
         names = [clusters[i] for i in unequal]
         labels = (long_N[unequal] > 0).astype(float)
         model = is_right(d_N[unequal] * np.sign(long_N[unequal]))
-        report["chosen_is_longer"] = accuracy(labels, names).as_dict()
-        report["prefers_longer"] = accuracy(model, names).as_dict()
-        report["model_minus_labels"] = paired_difference(model, labels, clusters=names).as_dict()
+        report["chosen_is_longer"] = _plain(accuracy(labels, names))
+        report["prefers_longer"] = _plain(accuracy(model, names))
+        report["model_minus_labels"] = _plain(paired_difference(model, labels, clusters=names))
     return report
 
 
@@ -254,8 +262,8 @@ def best_of_n_curve(proxy_PK: Sequence[Sequence[float]], gold_PK: Sequence[Seque
     return [
         {
             "n": n,
-            "gold_by_proxy": bootstrap_mean(expected_best(proxy_PK, gold_PK, n)).as_dict(),
-            "gold_by_gold": bootstrap_mean(expected_best(gold_PK, gold_PK, n)).as_dict(),
+            "gold_by_proxy": _plain(bootstrap_mean(expected_best(proxy_PK, gold_PK, n))),
+            "gold_by_gold": _plain(bootstrap_mean(expected_best(gold_PK, gold_PK, n))),
         }
         for n in sizes
     ]
@@ -287,9 +295,9 @@ def on_policy_report(
     }
     if len(ordered):
         agreement = is_right(d_proxy[ordered] * np.sign(d_gold[ordered]))
-        report["agreement"] = accuracy(agreement, [clusters[i] for i in ordered]).as_dict()
+        report["agreement"] = _plain(accuracy(agreement, [clusters[i] for i in ordered]))
     try:
-        report["length_effect"] = length_effect(d_proxy * raw_std, d_gold, d_words, clusters).as_dict()
+        report["length_effect"] = _plain(length_effect(d_proxy * raw_std, d_gold, d_words, clusters))
     except ValueError:
         report["length_effect"] = None
     report["best_of_n"] = best_of_n_curve(proxy_PK, gold_PK)
@@ -308,8 +316,8 @@ def ensemble_report(differences_MN: Sequence[Sequence[float]], clusters: Sequenc
     disagree = [float((np.sign(a) != np.sign(b)).mean()) for a, b in itertools.combinations(d_MN, 2)]
     wrong = mean_right_N < 1
     return {
-        "members": [accuracy(is_right(d_N), clusters).as_dict() for d_N in d_MN],
-        "mean": accuracy(mean_right_N, clusters).as_dict(),
+        "members": [_plain(accuracy(is_right(d_N), clusters)) for d_N in d_MN],
+        "mean": _plain(accuracy(mean_right_N, clusters)),
         "order_disagreement": float(np.mean(disagree)),
         "spread_where_right": float(spread_N[~wrong].mean()) if (~wrong).any() else None,
         "spread_where_wrong": float(spread_N[wrong].mean()) if wrong.any() else None,
@@ -330,11 +338,15 @@ def measure(
     """Everything that held-out pairs and their scores tell, as plain JSON.
 
     raw_std: scores times this are the log-odds that training fitted (`RewardModel.std`);
-    calibration is of those. Raises ValueError for scores that are not finite."""
+    calibration is of those. Raises ValueError for scores that are not finite, and for pairs of a single prompt: no interval."""
     chosen_N, rejected_N = np.asarray(chosen_scores, float), np.asarray(rejected_scores, float)
     d_N = chosen_N - rejected_N
     right_N = is_right(d_N)
     clusters = [prompt_key(pair["prompt"]) for pair in heldout]
+    if len(set(clusters)) < 2:
+        raise ValueError(
+            f"{len(heldout)} held-out pairs on {len(set(clusters))} prompt give no interval; hold out more prompts"
+        )
     words_chosen, words_rejected = (length_words([pair[side] for pair in heldout]) for side in ("chosen", "rejected"))
     gap_N = words_chosen - words_rejected
     baselines = {"longer wins": is_right(gap_N), "random": np.full(len(d_N), 0.5)}
@@ -344,7 +356,7 @@ def measure(
         "pairs": len(d_N),
         "prompts": len(set(clusters)),
         "ties": int((d_N == 0).sum()),
-        "accuracy": accuracy(right_N, clusters).as_dict(),
+        "accuracy": _plain(accuracy(right_N, clusters)),
         "by_margin": accuracy_by(right_N, margin_groups([pair.get("margin") for pair in heldout]), clusters),
         "by_kind": accuracy_by(right_N, [pair.get("kind") for pair in heldout], clusters),
         "baselines": {name: against(right_N, baseline, clusters) for name, baseline in baselines.items()},

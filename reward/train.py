@@ -86,6 +86,7 @@ class RewardTrainingConfig(PairTrainingConfig):
     margin_coefficient: float = (
         0.0  # margin in the loss per unit of rating difference; 0: margins only sort the breakdown
     )
+    cut_long_prompts: bool = False  # too long: the prompt's oldest tokens go instead of the pair, here and in scoring
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -129,23 +130,33 @@ def length_grouped_order(lengths: Sequence[int], batch_size: int, epochs: float,
     return order[: wanted_batches * batch_size]
 
 
-def encode_pairs(
-    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Preference], max_length: int, counts: Counter[str]
-) -> list[dict[str, Any]]:
-    """{chosen_ids, rejected_ids, margin} of each pair that fits; those that do not are counted. margin is 0 where a pair has none."""
+def fitting_pairs(
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[Preference],
+    max_length: int,
+    counts: Counter[str],
+    *,
+    cut_long_prompts: bool = False,
+) -> tuple[list[Preference], list[dict[str, Any]]]:
+    """The pairs that fit into max_length tokens, and {chosen_ids, rejected_ids, margin} of each; those that do not are counted.
+
+    cut_long_prompts: the beginning of a prompt may go (see `encode_answers`); a pair whose answer alone is too long is still left out.
+    margin is 0 where a pair has none."""
     from reward.model import encode_answers
 
     prompts = [pair["prompt"] for pair in pairs]
+    cut_to = max_length if cut_long_prompts else None
     chosen, rejected = (
-        encode_answers(tokenizer, prompts, [pair[side] for pair in pairs]) for side in ("chosen", "rejected")
+        encode_answers(tokenizer, prompts, [pair[side] for pair in pairs], max_length=cut_to)
+        for side in ("chosen", "rejected")
     )
-    rows = [
-        {"chosen_ids": good, "rejected_ids": bad, "margin": pair.get("margin", 0.0)}
-        for good, bad, pair in zip(chosen, rejected, pairs, strict=True)
-        if max(len(good), len(bad)) <= max_length
-    ]
-    counts[TOO_LONG] += len(pairs) - len(rows)
-    return rows
+    kept, rows = [], []
+    for pair, good, bad in zip(pairs, chosen, rejected, strict=True):
+        if max(len(good), len(bad)) <= max_length:
+            kept.append(pair)
+            rows.append({"chosen_ids": good, "rejected_ids": bad, "margin": pair.get("margin", 0.0)})
+    counts[TOO_LONG] += len(pairs) - len(kept)
+    return kept, rows
 
 
 def load_for_reward(folder: Path | str, seed: int) -> PreTrainedModel:
@@ -241,12 +252,9 @@ def make_trainer(
     keep_freed_memory()
     check_tokenizer(tokenizer)
     model.config.pad_token_id = tokenizer.pad_token_id
-    rows = encode_pairs(
-        tokenizer,
-        pairs,
-        config.max_length or model.config.max_position_embeddings,
-        Counter() if counts is None else counts,
-    )
+    limit = config.max_length or model.config.max_position_embeddings
+    counts = Counter() if counts is None else counts
+    _, rows = fitting_pairs(tokenizer, pairs, limit, counts, cut_long_prompts=config.cut_long_prompts)
     lengths = [max(len(row["chosen_ids"]), len(row["rejected_ids"])) for row in rows]
     for row in rows:
         margin = config.margin_coefficient * row.pop("margin")
@@ -255,10 +263,8 @@ def make_trainer(
     adapter = None
     if lora is not None and lora.use_peft:
         adapter = peft_config(lora)
-        adapter.task_type, adapter.modules_to_save = (
-            "SEQ_CLS",
-            ["score"],
-        )  # the new head has no pretrained part to adapt
+        adapter.task_type = "SEQ_CLS"
+        adapter.modules_to_save = ["score"]  # the new head has no pretrained part to adapt
     trainer = RewardTrainer(
         model=model,
         args=trainer_arguments(
@@ -279,8 +285,17 @@ def make_trainer(
     return trainer
 
 
-def finished(trainer: RewardTrainer, pairs: Sequence[Preference], reference_answers: int, seed: int) -> RewardModel:
-    """The trained model, adapters merged, centred on at most `reference_answers` answers of the pairs, drawn by `seed`."""
+def finished(
+    trainer: RewardTrainer,
+    pairs: Sequence[Preference],
+    reference_answers: int,
+    seed: int,
+    *,
+    cut_to: int | None = None,
+) -> RewardModel:
+    """The trained model, adapters merged, centred on at most `reference_answers` answers of the pairs, drawn by `seed`.
+
+    cut_to: the tokens that long prompts were cut to in training. Raises ValueError for a pair that does not fit the model."""
     from reward.model import RewardModel, encode_answers
 
     tokenizer = trainer.processing_class
@@ -288,11 +303,11 @@ def finished(trainer: RewardTrainer, pairs: Sequence[Preference], reference_answ
     drawn = random.Random(seed).sample(sides, min(reference_answers, len(sides)))
     prompts, answers = zip(*drawn, strict=True)
     model = merged(
-        trainer.accelerator.unwrap_model(trainer.model),
-        encode_answers(tokenizer, prompts[:8], answers[:8]),
+        trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False),
+        encode_answers(tokenizer, prompts[:8], answers[:8], max_length=cut_to),
         tokenizer.pad_token_id,
     )
-    reward = RewardModel(model.eval(), tokenizer)
+    reward = RewardModel(model.eval(), tokenizer, cut_to=cut_to)
     reward.centre(prompts, answers)
     return reward
 

@@ -33,9 +33,9 @@ def findings(quality: Mapping[str, Any]) -> list[str]:
     if "model_minus_labels" in length:
         gap, share = length["model_minus_labels"], length["prefers_longer"]["value"]
         labels = length["chosen_is_longer"]
-        if labels["low"] > 0.5:
+        if (labels["low"] or 0) > 0.5:
             said.append(f"labels favour length: the longer answer is the chosen one in {_share(labels)} of pairs")
-        if gap["low"] > 0:
+        if (gap["low"] or 0) > 0:
             said.append(
                 f"length bias: the model prefers the longer answer in {share:.1%} of pairs, the labels in {labels['value']:.1%} "
                 f"(difference {gap['mean']:+.1%} [{gap['low']:+.1%}, {gap['high']:+.1%}])"

@@ -78,7 +78,8 @@ def test_a_run_leaves_a_centred_model_and_its_quality(command):
     )
     assert {check["name"]: check["passed"] for check in manifest["checks"]}["reward model against chance"]
     counts = manifest["notes"]["pair_counts"]
-    assert counts["identical answers"] == 1 and counts["train"] + counts["heldout"] == counts["pairs"] == 119
+    assert counts["data"] == {"pairs": 119, "identical answers": 1}
+    assert counts["train"]["pairs"] + counts["heldout"]["pairs"] == 119
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert lines[-2]["loss"] < lines[0]["loss"] and "accuracy" in lines[0]
     polite, rude = RewardModel.load(folder).score(["hello", "hello"], [POLITE, RUDE])
@@ -108,9 +109,24 @@ def test_a_model_that_loses_to_the_longer_answer_fails_the_check(command, tmp_pa
 def test_a_given_heldout_set_is_measured_on_and_its_prompts_leave_training(command, preferences, tmp_path):
     heldout = tmp_path / "heldout.jsonl"
     heldout.write_text("".join(preferences.read_text().splitlines(keepends=True)[:30]))
-    notes = read_manifest(main(command(heldout=heldout)))["notes"]
-    assert notes["pair_counts"]["heldout"] == 29 and notes["pair_counts"]["train"] == 90
-    assert notes["pair_counts"]["prompt also held out"] == 29
+    counts = read_manifest(main(command(heldout=heldout)))["notes"]["pair_counts"]
+    assert counts["train"] == {"pairs": 90, "prompt also held out": 29}
+    assert counts["heldout"] == {"pairs": 29, "identical answers": 1}
+
+
+def test_pairs_that_do_not_fit_are_left_out_of_both_splits_and_counted_or_their_prompts_cut(command, tmp_path):
+    path = tmp_path / "long.jsonl"
+    rows = [
+        {"prompt": "story " * (1 + 300 * (i % 4 == 0)) + str(i), "chosen": f"{POLITE} {i}", "rejected": RUDE}
+        for i in range(80)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    counts = read_manifest(main(command("left", data=path)))["notes"]["pair_counts"]
+    assert counts["train"]["longer than max_length"] + counts["heldout"]["longer than max_length"] == 20
+    folder = main([*command("cut", data=path), "--cut_long_prompts"])
+    counts = read_manifest(folder)["notes"]["pair_counts"]
+    assert counts["train"]["pairs"] + counts["heldout"]["pairs"] == 80
+    assert RewardModel.load(folder).score([rows[0]["prompt"]], [POLITE])  # longer than its context of 128
 
 
 def test_an_adapter_is_merged_into_a_plain_checkpoint(command):

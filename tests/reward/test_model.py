@@ -138,6 +138,18 @@ def test_an_answer_longer_than_the_context_is_refused_by_its_number(reward):
         reward.score(PROMPTS[:2], ["ok", "cat " * 200])
 
 
+def test_a_model_trained_on_cut_prompts_cuts_them_when_scoring(reward, tmp_path):
+    reward.cut_to = 40
+    prompts = [[{"role": "user", "content": "the bird sang by the road " * n}] for n in (1, 30)]
+    reward.centre(prompts * 2, ANSWERS)
+    rows = encode_answers(reward.tokenizer, prompts, ANSWERS[:2])
+    rows[1] = [rows[1][0], *rows[1][-39:]]
+    assert reward.raw_scores(prompts, ANSWERS[:2]).tolist() == score_rows(reward.model, rows, 0).tolist()
+    reward.model.save_pretrained(tmp_path)
+    reward.tokenizer.save_pretrained(tmp_path)
+    assert RewardModel.load(tmp_path, device="cpu").score(prompts, ANSWERS[:2]) == reward.score(prompts, ANSWERS[:2])
+
+
 def test_lists_of_different_length_and_answers_that_are_no_text_are_refused(reward):
     with pytest.raises(ValueError, match="got 4 prompts and 3 completions"):
         reward.score(PROMPTS, ANSWERS[:3])

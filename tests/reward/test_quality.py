@@ -58,6 +58,11 @@ def test_accuracy_by_kind_counts_each_pair_once_and_leaves_out_the_nameless():
     assert {name: (row["value"], row["n"]) for name, row in table.items()} == {"a": (0.5, 2), "b": (1.0, 1)}
 
 
+def test_a_group_with_one_prompt_has_no_interval_and_says_so_in_plain_json():
+    table = accuracy_by(np.array([1.0, 0.0]), ["a", "a"], ["same prompt"] * 2)
+    assert table == {"a": {"value": 0.5, "low": None, "high": None, "n": 2}}
+
+
 def test_margin_bins_hold_a_quarter_of_the_pairs_each_in_rising_order():
     groups = margin_groups([float(i) for i in range(100)] + [None])
     assert groups[-1] is None
@@ -246,7 +251,7 @@ def test_measure_puts_everything_into_plain_json():
     pairs = labelled()
     scores = np.random.default_rng(5).normal(size=(2, 60))
     quality = measure(scores[0] + 1, scores[1], pairs, pairs, raw_std=2.0)
-    assert json.loads(json.dumps(quality)) == quality
+    assert json.loads(json.dumps(quality, allow_nan=False)) == quality
     assert quality["accuracy"]["value"] == pytest.approx((scores[0] + 1 > scores[1]).mean())
     assert set(quality["by_kind"]) == {"a", "b"} and set(quality["baselines"]) == {
         "longer wins",
@@ -257,3 +262,9 @@ def test_measure_puts_everything_into_plain_json():
         quality["baselines"]["longer wins"]["accuracy"]["value"] == 0.625
     )  # 3, 4, 5, 6 words against 4: (0 + 1/2 + 1 + 1) / 4
     assert quality["calibration"]["nll_nats"] == pytest.approx(nll_nats(2.0 * (scores[0] + 1 - scores[1])))
+
+
+def test_pairs_of_one_prompt_are_too_few_to_measure_on():
+    pair = {"prompt": "p", "chosen": "a", "rejected": "b"}
+    with pytest.raises(ValueError, match="2 held-out pairs on 1 prompt give no interval; hold out more prompts"):
+        measure([1, 1], [0, 0], [pair, {**pair, "chosen": "c"}], [])

@@ -11,7 +11,7 @@ from reward.model import RewardModel, encode_answers, score_rows
 from reward.train import (
     TOO_LONG,
     RewardTrainingConfig,
-    encode_pairs,
+    fitting_pairs,
     length_grouped_order,
     load_for_reward,
     make_trainer,
@@ -92,7 +92,7 @@ def test_ids_are_those_trl_makes_of_the_same_messages(start, chat_tokenizer, tmp
     from reward.preferences import to_trl
 
     pairs = made_pairs(6)
-    ours = encode_pairs(chat_tokenizer, pairs, 128, Counter())
+    _, ours = fitting_pairs(chat_tokenizer, pairs, 128, Counter())
     trainer = start(pairs=pairs)
     rows = [{key: value for key, value in to_trl(pair).items() if key != "margin"} for pair in pairs]
     theirs = RewardTrainer(
@@ -206,8 +206,18 @@ def test_pairs_that_do_not_fit_are_counted_not_cut(chat_tokenizer):
     pairs = made_pairs(2)
     pairs[0]["rejected"] = "word " * 200
     counts = Counter()
-    assert len(encode_pairs(chat_tokenizer, pairs, 100, counts)) == 1
-    assert counts[TOO_LONG] == 1
+    kept, rows = fitting_pairs(chat_tokenizer, pairs, 100, counts)
+    assert kept == pairs[1:] and len(rows) == 1 and counts[TOO_LONG] == 1
+
+
+def test_a_long_prompt_may_lose_its_beginning_but_never_an_answer_its_end(chat_tokenizer):
+    long_prompt = {**made_pairs(1)[0], "prompt": [{"role": "user", "content": "the old sailor waits " * 40}]}
+    long_answer = {**made_pairs(1)[0], "chosen": "word " * 200}
+    counts = Counter()
+    kept, (row,) = fitting_pairs(chat_tokenizer, [long_prompt, long_answer], 60, counts, cut_long_prompts=True)
+    assert kept == [long_prompt] and counts[TOO_LONG] == 1
+    whole = encode_answers(chat_tokenizer, [long_prompt["prompt"]], [long_prompt["chosen"]])[0]
+    assert row["chosen_ids"] == [whole[0], *whole[-59:]]  # bos, then the last 59
 
 
 def test_pad_equal_to_eos_is_refused_before_training(start, chat_tokenizer):
