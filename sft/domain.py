@@ -52,7 +52,7 @@ def domain_data(
             )
 
     dataset = write_dataset(rows, folder / "rows.arrow")
-    return (pack(dataset, context_tokens, folder / "packed.arrow") if packing else dataset), counts
+    return (pack(dataset, folder / "packed.arrow") if packing else dataset), counts
 
 
 def count_bytes(source: Source) -> int:

@@ -44,7 +44,7 @@ def instruction_data(
         )
     shuffled = dataset.shuffle(seed=seed, keep_in_memory=True)  # indices only
     heldout, training = shuffled.select(range(heldout_rows)), shuffled.select(range(heldout_rows, len(dataset)))
-    return (pack(training, context_tokens, folder / "packed.arrow") if packing else training), heldout, counts
+    return (pack(training, folder / "packed.arrow") if packing else training), heldout, counts
 
 
 @dataclass(frozen=True)

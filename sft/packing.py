@@ -37,14 +37,16 @@ def write_dataset(rows: Callable[[], Iterable[dict[str, list[int]]]], file: Path
     return _written_once(write, file)
 
 
-def pack(dataset: Dataset, row_tokens: int, file: Path) -> Dataset:
-    """Sequences of at most `row_tokens` tokens laid into rows of at most so many, best fit first; column `seq_lengths` has their lengths.
+def pack(dataset: Dataset, file: Path, *, row_tokens: int | None = None) -> Dataset:
+    """Sequences laid into rows of at most `row_tokens` tokens, best fit first; column `seq_lengths` has their lengths.
 
-    Deterministic: the same sequences in the same order give the same rows. Written to `file` as in `write_dataset`.
-    Raises ValueError for a longer sequence, which TRL would cut in silence."""
+    row_tokens: None for the longest sequence's, the least that holds them all; attention costs a row's square, and sequences do not see
+    each other. Deterministic: the same sequences in the same order give the same rows. Written to `file` as in `write_dataset`.
+    Raises ValueError for a sequence longer than a row, which TRL would cut in silence."""
     from trl import pack_dataset
 
     longest = max(map(len, dataset["input_ids"]), default=0)
+    row_tokens = row_tokens or longest
     if longest > row_tokens:
         raise ValueError(f"a sequence of {longest} tokens does not fit into rows of {row_tokens}")
     options = {"cache_file_name": str(file), "load_from_cache_file": False}

@@ -83,7 +83,8 @@ def make_trainer(
     from transformers import PrinterCallback, ProgressCallback, TrainerCallback
     from trl import SFTTrainer
 
-    from base_model.precision import keep_freed_memory
+    from base_model.precision import find_precision, keep_freed_memory
+    from sft.attention import pays_here, use_float32_attention
 
     class TrueTokenCount(TrainerCallback):
         """TRL counts one row's positions where there are B; the state's own count is right, and survives a resume."""
@@ -93,6 +94,8 @@ def make_trainer(
                 logs["num_tokens"] = state.num_input_tokens_seen
 
     keep_freed_memory()
+    if find_precision(config.precision) == "bf16" and pays_here():
+        use_float32_attention(model)
     flash = "flash" in (getattr(model.config, "_attn_implementation", None) or "")
     args = trainer_arguments(config, output_dir=output_dir, seed=seed, padding_free=flash)
     # Several processes would fill an epoch's last, partial batch with rows that they have seen already.

@@ -24,7 +24,7 @@ def sequences(seed=0, lengths=LENGTHS):
 
 def packed_dataset(tmp_path, rows, row_tokens=40):
     dataset = write_dataset(lambda: rows, tmp_path / "rows.arrow")
-    return pack(dataset, row_tokens, tmp_path / "packed.arrow")
+    return pack(dataset, tmp_path / "packed.arrow", row_tokens=row_tokens)
 
 
 def separate(packed):
@@ -60,6 +60,11 @@ def test_rows_written_again_replace_the_old_ones(tmp_path):
 def test_a_sequence_longer_than_a_row_is_refused_not_cut(tmp_path):
     with pytest.raises(ValueError, match="a sequence of 31 tokens does not fit into rows of 30"):
         packed_dataset(tmp_path, sequences(), row_tokens=30)
+
+
+def test_rows_are_no_longer_than_the_longest_sequence_needs(tmp_path):
+    rows = packed_dataset(tmp_path, sequences(), row_tokens=None)
+    assert max(map(len, rows["input_ids"])) == max(LENGTHS)
 
 
 def test_positions_restart_and_the_first_token_of_a_sequence_is_not_learnt():

@@ -29,7 +29,7 @@ def rows(chat_tokenizer, tmp_path_factory):
         for i in range(60)
     ]
     encoded = [encode_messages(conversation, chat_tokenizer) for conversation in conversations]
-    return pack(write_dataset(lambda: encoded, folder / "rows.arrow"), 128, folder / "packed.arrow")
+    return pack(write_dataset(lambda: encoded, folder / "rows.arrow"), folder / "packed.arrow", row_tokens=128)
 
 
 def trainer_in(folder, tokenizer, rows, lora=None, **settings):
