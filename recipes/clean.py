@@ -4,7 +4,7 @@
 
 Each source goes to a folder of its own, <output_dir>/<name>, which later stages read as it is; cleaning.json beside it says what each
 step dropped, kept and changed, with examples, and dropped.csv names every document. On the embedded world's 20,000 documents expect
-about 12 s on 2 cores, 86 of 100 documents kept, and with `truth` 95 % or more of each kind of planted dirt found.
+about 15 s on 2 cores, 89 of 100 documents kept, and with `truth` 95 % or more of each kind of planted dirt found.
 With `executor: slurm` the command submits the jobs and ends; when they are done, the same command with --resume finishes the record.
 """
 

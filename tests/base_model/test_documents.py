@@ -4,6 +4,7 @@ import csv
 import gzip
 import itertools
 import json
+import os
 import shutil
 import tracemalloc
 
@@ -345,3 +346,24 @@ def test_memory_does_not_grow_with_the_file(tmp_path, name, monkeypatch):
 
     peak(4000)  # imports and caches
     assert peak(16_000) < 1.3 * peak(4000)  # 1.3: blocks end elsewhere in the rows
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "rows"),
+    [
+        ("tinystories/tinystories_v1_head.txt.gz", {"separator": "<|endoftext|>"}, 2316),
+        ("wikitext2/valid.txt.gz", {"separator": "\n"}, None),
+        ("gsm8k/test.jsonl.gz", {"columns": {"text": "question"}}, 1319),
+        ("raschka/instruction-data.jsonl.gz", {"columns": {"text": "instruction"}}, 1100),
+        ("classic_books/children.jsonl.gz", {}, 54),
+    ],
+)
+def test_real_data_sets_are_read_whole(name, settings, rows):
+    """Rows as the sets' own descriptions count them; of wikitext its lines that hold something, counted here by zcat's rules."""
+    data = os.environ.get("PLUMBLINE_DATA")
+    if not data:
+        pytest.skip("PLUMBLINE_DATA is not set")
+    if rows is None:
+        with gzip.open(f"{data}/{name}", "rt", encoding="utf-8") as file:
+            rows = sum(1 for line in file if line.strip())
+    assert sum(1 for text in read_texts(Source("${PLUMBLINE_DATA}/" + name, **settings)) if text) == rows
