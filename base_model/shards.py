@@ -122,8 +122,10 @@ def verify_shards(folder: Path | str) -> None:
 
 
 def tokenizer_sha256(tokenizer: PreTrainedTokenizerFast) -> str:
-    """What tells one vocabulary from another: the sha256 of tokenizer.json's text."""
-    return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode("utf-8")).hexdigest()
+    """What tells one tokenizer from another: the sha256 of what tokenizer.json holds, padding and truncation (a caller's) left out."""
+    values = json.loads(tokenizer.backend_tokenizer.to_str())
+    kept = {name: value for name, value in values.items() if name not in ("padding", "truncation")}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode("utf-8")).hexdigest()
 
 
 class ShardLoader:

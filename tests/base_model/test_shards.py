@@ -51,6 +51,16 @@ def test_the_index_counts_what_was_written(folder, tokenizer):
     assert index.tokenizer_sha256 == tokenizer_sha256(tokenizer)
 
 
+def test_a_tokenizers_hash_is_of_its_vocabulary_and_rules_not_of_its_padding(tokenizer, tmp_path):
+    from transformers import AutoTokenizer
+
+    tokenizer.save_pretrained(tmp_path)
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    loaded(["a", "a b c"], padding=True, truncation=True, max_length=2)
+    assert tokenizer_sha256(loaded) == tokenizer_sha256(tokenizer)
+    assert tokenizer_sha256(train_tokenizer(TEXTS[:5], 270)) != tokenizer_sha256(tokenizer)
+
+
 def test_a_big_vocabulary_is_kept_in_four_bytes(tmp_path):
     tokenizer = train_tokenizer(["a b"], 262)
     tokenizer.add_tokens([f"extra{i}" for i in range(65_536 - 261)])
