@@ -62,6 +62,8 @@ def main(argv: list[str] | None = None) -> Path:
     run = Run.start("ppo", args, (config, data, lora, args), parents=[config.model, config.reward_model], data=files)
     tokenizer = load_tokenizer(config.model)
     reward = RewardModel.load(config.reward_model)
+    if reward.cut_to is None:  # an answer's text may be more tokens than were sampled: cut its prompt rather than stop the run
+        reward.cut_to = reward.model.config.max_position_embeddings
     trainer = PPOTrainer(
         load_parent(config.model, lora),
         reward_funcs=reward.score,

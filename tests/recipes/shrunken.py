@@ -28,7 +28,7 @@ SHRUNK = {  # stage -> settings on top of the shipped ones
         "trackers": "none",
     },
     "domain_sft": {"max_steps": 4, "save_steps": 2},
-    "lora_sft": {"max_steps": 4, "save_steps": 2, "heldout_rows": 8, "stop_within_tokens": 16},
+    "lora_sft": {"max_steps": 4, "save_steps": 2, "heldout_rows": 16, "stop_within_tokens": 16},
     "preferences": {"prompts": 24, "max_new_tokens": 16},
     "reward_model": {
         "policy_prompts_at_most": 4,
