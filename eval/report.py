@@ -104,6 +104,11 @@ def report_data(comparison: Comparison, *, command: str, title: str, seed: int) 
         "matrix_models": comparison.aligned or [m.name for m in comparison.models],
         "seed_groups": comparison.seed_groups,
         "samples": samples(comparison, seed),
+        "tables": [
+            {"stage": record.name, **table}
+            for record in comparison.records
+            for table in record.manifest.get("notes", {}).get("tables", [])
+        ],
         "lineage": lineage_of(comparison.records),
         "settings": settings_of(comparison.records),
         "costs": [_cost(record) for record in comparison.records],

@@ -67,6 +67,7 @@ def main(argv: list[str] | None = None) -> Path:
     """Run the stage; returns its folder."""
     run_config, config, data, training, lora = parse(*CONFIG_TYPES, argv=argv)
     from base_model.checkpoints import write_text_atomically
+    from reward.tables import tables
     from reward.verdict import checks, findings
 
     others = [path for path in (config.heldout, config.policy_prompts) if path]
@@ -86,6 +87,7 @@ def main(argv: list[str] | None = None) -> Path:
     write_text_atomically(run.dir / "quality.json", json.dumps(quality, indent=1, allow_nan=False) + "\n")
     run.note("quality", quality)
     run.note("findings", findings(quality))
+    run.note("tables", tables(quality))  # the report shows them
     for name, passed, detail in checks(quality):
         run.check(name, passed, detail)
     return run.finish(members[0].model, tokenizer, **facts)

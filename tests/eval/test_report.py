@@ -276,6 +276,25 @@ def test_a_single_model_and_an_empty_log_make_a_report(tmp_path):
     assert "No model here has its parent beside it." in written.html.read_text()
 
 
+def test_tables_that_a_stage_measured_of_itself_are_shown_as_text(tmp_path):
+    """A category's name comes from the data: it is escaped on the page, and cannot end a Markdown cell."""
+    table = {
+        "title": "Accuracy",
+        "text": "Length bias.",
+        "columns": ["kind", "pairs"],
+        "rows": [["<b>a</b> | x", "12"]],
+    }
+    base = write_run(tmp_path / "base", quality=0.3, items=4)
+    write_manifest(tmp_path / "reward_model", parents=[base], notes={"tables": [table]})
+    report = write_report([base, tmp_path / "reward_model"], tmp_path)
+    page, text = report.html.read_text(encoding="utf-8"), report.markdown.read_text(encoding="utf-8")
+    assert "reward_model: Accuracy" in page and "Length bias." in page and "&lt;b&gt;a&lt;/b&gt; | x" in page
+    assert "<b>a</b>" not in page and "<b>a</b> | x" not in text
+    assert "### reward\\_model: Accuracy" in text or "### reward_model: Accuracy" in text
+    (row,) = [line for line in text.splitlines() if line.endswith("| 12 |")]
+    assert row.count(" | ") == 1
+
+
 def test_gold_and_proxy_are_drawn_against_the_root_of_kl(written):
     text = written.html.read_text()
     chart = next(svg for svg in re.findall(r"<svg.*?</svg>", text, re.DOTALL) if "score against √KL" in svg)
