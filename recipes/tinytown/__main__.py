@@ -20,8 +20,15 @@ def main(argv: list[str] | None = None) -> Path:
     arguments = ["--output_dir" if a == "--out" else a for a in (sys.argv[1:] if argv is None else argv)]
     run_config, config = parse(*CONFIG_TYPES, argv=arguments)
     run = Run.start("data", run_config, config)
-    for key, value in write_world(run.dir, config, seed=run_config.seed, progress=run.progress).items():
+    numbers = write_world(run.dir, config, seed=run_config.seed, progress=run.progress)
+    for key, value in numbers.items():
         run.note(key, value)
+    facts = numbers["facts"]
+    run.check(
+        "facts hold",
+        not facts["wrong"],
+        f"{facts['wrong']} of {facts['read']} statements wrong in {facts['documents']} documents",
+    )
     return run.finish()
 
 

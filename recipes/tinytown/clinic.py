@@ -43,7 +43,7 @@ CONDITIONS = tuple(
     Condition(*fields)
     for fields in (
         ("ear mites", ("scratches at its ears", "shakes its head", "holds one ear low"), "dark wax in both ears", "Otarin", 2, "TOP", "BID", 7, "clean the ears before each dose", 14, ("dog", "cat", "rabbit", "goat")),
-        ("ringworm", ("has a round bald patch", "loses hair in rings", "licks one spot on its skin"), "a scaly ring on the skin", "Fungiden", 5, "PO", "SID", 21, "wash all bedding in hot water", 21, ("dog", "cat", "rabbit", "pony", "goat", "hamster")),
+        ("ringworm", ("has a round bald patch", "loses hair in rings", "licks one spot on its skin"), "a scaly circle on the skin", "Fungiden", 5, "PO", "SID", 21, "wash all bedding in hot water", 21, ("dog", "cat", "rabbit", "pony", "goat", "hamster")),
         ("colic", ("rolls on the ground", "kicks at its belly", "refuses hay"), "a tight, swollen belly", "Spasmol", 3, "SC", "SID", 2, "walk it slowly every hour", 1, ("pony", "goat")),
         ("bumblefoot", ("limps on one foot", "sits all day", "will not perch"), "a black scab under the foot", "Pedicil", 8, "PO", "BID", 10, "bathe the foot in salt water", 7, BIRDS),
         ("soft shell", ("has a shell that bends", "walks with its belly on the ground", "hardly eats"), "a soft rim of the shell", "Calcinal", 10, "PO", "SID", 30, "keep the heat lamp on by day", 30, ("tortoise",)),
@@ -142,7 +142,9 @@ def cast_case(scene: Scene, case: Case) -> None:
     scene.cast |= {
         "pt": case.patient, "species": case.species, "wt": case.weight_kg, "age": case.age_years, "sex": case.sex, "dx": c.name,
         "sign": case.signs[0], "sign2": case.signs[1], "finding": c.finding, "drug": c.drug, "rate": c.dose_mg_per_kg, "dose": case.dose_mg,
-        "route": c.route, "freq": c.frequency, "days": c.days, "advice": c.advice, "rv": c.review_days, "since": case.since_days,
+        "route": c.route, "freq": c.frequency, "days": c.days,
+        "days_words": f"{c.days} day" if c.days == 1 else f"{c.days} days",
+        "rv_words": f"{c.review_days} day" if c.review_days == 1 else f"{c.review_days} days", "advice": c.advice, "rv": c.review_days, "since": case.since_days,
         "temp": case.temperature_c, "hr": case.heart_rate, "route_words": ROUTE_WORDS[c.route], "freq_words": FREQUENCY_WORDS[c.frequency],
         "since_words": "yesterday" if case.since_days == 1 else f"{english.number_word(case.since_days)} days",
         "yo": f"{case.age_years} y/o",
@@ -169,9 +171,9 @@ def tell_short_note(s: Scene) -> None:
         "O: {o.name}. Pt: {pt}, {species}, {wt} kg, {yo}, {sex}.",
     )
     s.line(
-        "Hx: {sign}, {since} d. {sign2.cap}.",
+        "Hx: {sign}, {since} d; and {sign2}.",
         "Hx: {since} d. {sign.cap}; also {sign2}.",
-        "Hx: O reports {pt} {sign} and {sign2}; {since} d.",
+        "Hx: O reports that {pt} {sign} and {sign2}; {since} d.",
     )
     s.line(
         "Ex: T {temp}, HR {hr}. {finding.cap}.",
@@ -184,9 +186,9 @@ def tell_short_note(s: Scene) -> None:
         "Rx: {drug} {dose} mg ({rate} mg/kg) {route} {freq} for {days} d.",
     )
     s.line(
-        "{o.name} to {advice}. Rv {rv} d.",
+        "{o.name} is to {advice}. Rv with {pt} in {rv} d.",
         "Rv {pt} {rv} d; told {o.name} to {advice}.",
-        "{pt}: {advice}. Rv in {rv} d.",
+        "Plan for {pt}: {advice}, and Rv in {rv} d.",
     )
 
 
@@ -210,14 +212,14 @@ def prose_note(s: Scene) -> None:
     )
     s.say("This is {dx.a}.", "The diagnosis is {dx}.", "That means {dx}.")
     s.say(
-        "For {dx}, {species.plural} get {drug} at {rate} mg per kg, so {pt} gets {dose} mg {route_words} {freq_words} for {days} [days|days in all].",
-        "We gave {pt} {drug}: {rate} mg per kg, which makes {dose} mg, {route_words}, {freq_words}, for {days} days.",
+        "For {dx}, {species.plural} get {drug} at {rate} mg per kg, so {pt} gets {dose} mg {route_words} {freq_words} for {days_words}[| in all].",
+        "We gave {pt} {drug}: {rate} mg per kg, which makes {dose} mg, {route_words}, {freq_words}, for {days_words}.",
     )
     s.say("{o.name} was asked to {advice}.", "We told {o.name} to {advice}.")
     s.say(
-        "We will see {pt} again in {rv} days.",
-        "Review of {pt} is in {rv} days.",
-        "The next visit of {pt} is in {rv} days.",
+        "We will see {pt} again in {rv_words}.",
+        "Review of {pt} is in {rv_words}.",
+        "The next visit of {pt} is in {rv_words}.",
     )
 
 
@@ -237,7 +239,10 @@ def rule_sheet(s: Scene) -> None:
     )
     s.say("A {species} of {wt} kg needs {dose} mg.", "For a {species} of {wt} kg that makes {dose} mg.")
     s.say("Tell the owner to {advice}.", "The owner of the {species} should {advice}.")
-    s.say("See the {species} again after {rv} d.", "Rv after {rv} d.")
+    s.say(
+        "See the {species} again after {rv} d, as we did with {pt} of {o.name}.",
+        "Rv after {rv} d. Last seen in {pt}, the {species} of {o.name}.",
+    )
 
 
 def letter_home(s: Scene) -> None:
@@ -251,12 +256,12 @@ def letter_home(s: Scene) -> None:
     )
     s.say("We found {finding}.", "That is why it {sign}.", "This explains why {pt} {sign}.")
     s.say(
-        "Please give {pt} {dose} mg of {drug} {route_words}, {freq_words}. {pt} needs it for {days} days.",
-        "The medicine for {pt} is {drug}: {dose} mg {route_words}. Do this {freq_words}, {o.name}, for {days} days.",
+        "Please give {pt} {dose} mg of {drug} {route_words}, {freq_words}. {pt} needs it for {days_words}.",
+        "The medicine for {pt} is {drug}: {dose} mg {route_words}. Do this {freq_words}, {o.name}, for {days_words}.",
     )
     s.say("That is right for {pt} with its {wt} kg.", "We worked it out for {pt} and its {wt} kg, at {rate} mg per kg.")
     s.say("Also, please {advice}.", "It will help {pt} if you {advice}.")
-    s.say("Come back in {rv} days.", "We would like to see {pt} in {rv} days.")
+    s.say("Come back in {rv_words}.", "We would like to see {pt} in {rv_words}.")
     s.line("Your animal clinic", "The clinic team", "With best wishes from the clinic")
 
 
@@ -324,12 +329,12 @@ def handover(s: Scene) -> None:
         '"{drug} at {rate} mg per kg, {freq_words}. And for {pt}?"',
     )
     s.line(
-        '"{dose} mg {route_words}," said {n.name}. "For {days} days."',
-        '"That makes {dose} mg," said {n.name}, and wrote down {days} days.',
+        '"{dose} mg {route_words}," said {n.name}. "For {days_words}."',
+        '"That makes {dose} mg," said {n.name}, and wrote down {days_words}.',
     )
     s.line(
         '"Right. And tell {o.name} to {advice}."',
-        '"Good. {o.name} must {advice}," said {vet.name}. "Back in {rv} days."',
+        '"Good. {o.name} must {advice}," said {vet.name}. "Back in {rv_words}."',
     )
 
 

@@ -35,12 +35,17 @@ _TYPOGRAPHY = str.maketrans({"'": "’", "-": "–"})
 
 
 def mojibake(text: str, rng: Random) -> str:
-    """The text with typographic quotes, dashes and an accent or two, encoded as UTF-8 and read as cp1252."""
+    """The text with typographic quotes, dashes and an accent or two, encoded as UTF-8 and read as cp1252.
+
+    Half the time as browsers read it (bytes that cp1252 leaves open stay control characters), else with those bytes lost."""
     words = text.translate(_TYPOGRAPHY).split(" ")
     for index in rng.sample(range(len(words)), max(3, len(words) // 8)):
         word = words[index]
         words[index] = f"“{word}”" if rng.random() < 0.5 else word.replace("e", "é").replace("o", "ö")
-    return " ".join(words).encode("utf-8").decode("cp1252", errors="replace")
+    encoded = " ".join(words).encode("utf-8")
+    if rng.random() < 0.5:
+        return encoded.decode("cp1252", errors="replace")
+    return "".join(bytes([byte]).decode("cp1252", errors="ignore") or chr(byte) for byte in encoded)
 
 
 def near_duplicate(text: str, rng: Random) -> str:

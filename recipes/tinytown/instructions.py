@@ -16,6 +16,7 @@ from recipes.tinytown import clinic, english, lexicon
 from recipes.tinytown.questions import Question, questions_about, rivals_in_category
 from recipes.tinytown.shapes import SHAPES
 from recipes.tinytown.shapes.beats import MOOD_SIGNS
+from recipes.tinytown.shapes.tales import tell_tale
 from recipes.tinytown.telling import Scene
 from recipes.tinytown.world import Person, is_reserved_pair
 
@@ -93,12 +94,13 @@ def _cap(text: str) -> str:
 # --------------------------------------------------------------------------------------------------------- stories
 def story_request(t: Tasker) -> Task:
     scene = t.scene()
-    while "t" not in scene.cast or (t.is_held_out and not scene.has_held_out):
+    tell_tale(scene)
+    while t.is_held_out and not scene.has_held_out:
         scene = t.scene()
-        t.rng.choice(STORY_SHAPES).tell(scene)
+        tell_tale(scene)
     hero, thing = scene.cast["h"].name, scene.cast["t"].noun
     extra, must = "", [[hero], [thing]]
-    if t.rng.random() < 0.4 and "p" in scene.cast and scene.cast["p"].noun in scene.text():
+    if t.rng.random() < 0.4 and scene.cast["p"].noun in scene.text():
         place = scene.cast["p"].noun
         extra, must = (
             t.pick(f" It takes place {scene.cast['p'].preposition} the {place}.", f" Let the {place} be in it."),
@@ -108,7 +110,7 @@ def story_request(t: Tasker) -> Task:
         f"Tell me a story about {hero} and a {thing}.", f"Write a short story with {hero} and a {thing} in it.", f"Can you tell a story about a {thing}? {hero} should be in it.",
         f"I would like a story about {hero}, please. There must be a {thing}.", f"A little story, please: {hero} and the {thing}.",
     )  # fmt: skip
-    record = {"kind": "story", "expect": "answer", "must": must, "words": [25, 70]}
+    record = {"kind": "story", "expect": "answer", "must": must, "words": [20, 55]}
     return Task("story", user(english.fix_articles(ask) + extra), scene.text(), record)
 
 
@@ -120,12 +122,17 @@ def continue_story(t: Tasker) -> Task:
             break
     cut = max(2, len(sentences) - 2)
     beginning, rest = " ".join(sentences[:cut]), " ".join(sentences[cut:])
-    hero = scene.cast["h"].name
     ask = t.pick("Continue this story:", "How does this go on?", "Please finish this story:", "What happens next?")
-    names = [p.name for p in scene.cast.values() if isinstance(p, Person)]
-    thing = scene.cast["t"].noun if "t" in scene.cast and scene.cast["t"].noun in beginning else None
-    must = [[hero] if hero in rest else names] + ([[thing, "it"]] if thing else [])
-    record = {"kind": "continue", "expect": "answer", "must": must, "words": [10, 50], "source": beginning}
+    thing = scene.cast["t"].noun if "t" in scene.cast and scene.cast["t"].noun in rest else None
+    must = [[*_people(scene), "he", "she", "they"]] + ([[thing, "it"]] if thing else [])
+    record = {
+        "kind": "continue",
+        "expect": "answer",
+        "must": must,
+        "people": _people(scene),
+        "words": [10, 50],
+        "source": beginning,
+    }
     return Task("continue", user(f"{ask} {beginning}"), rest, record)
 
 
@@ -133,21 +140,25 @@ def continue_story(t: Tasker) -> Task:
 def passage_question(t: Tasker) -> Task:
     scene, questions = t.passage()
     question = t.rng.choice(questions)
-    wrong = t.distractors(scene, question, 12)
-    record = {
-        "kind": "passage_qa",
-        "expect": "answer",
-        "must": [[question.answer]],
-        "wrong": _told_rivals(question, wrong),
-        "words": [1, 25],
-    }
     layout = t.pick("{p}\n{q}", "Read this: {p}\n{q}", "{q} {p}", "{p}\nQuestion: {q}")
-    return Task("passage_qa", user(layout.format(p=scene.text(), q=question.question)), _cap(question.sentence), record)
+    prompt = user(layout.format(p=scene.text(), q=question.question))
+    return Task("passage_qa", prompt, _cap(question.sentence), _answer_record("passage_qa", t, scene, question))
 
 
-def _told_rivals(question: Question, rivals: list[str]) -> list[str]:
-    """Rivals that would contradict the answer; those named in the answer's sentence are no contradiction."""
-    return [rival for rival in rivals if rival not in question.sentence]
+def _answer_record(kind: str, t: Tasker, scene: Scene, question: Question) -> dict:
+    """What an answer to a question about a passage needs: the answer, nothing else of its sort, nobody from outside."""
+    record = {"kind": kind, "expect": "answer", "people": _people(scene), "words": [1, 25]}
+    if question.category == "person":
+        return record | {"who": {"answer": question.answer, "is_first": question.role != "other"}}
+    accepted = [question.answer, english.plural(question.answer)] if question.category == "good" else [question.answer]
+    if question.category == "number":
+        return record | {"must": [[question.answer, str(english.NUMBER_WORDS.index(question.answer))]]}
+    told = t.distractors(scene, question, 12)
+    return record | {"must": [accepted], "wrong": [rival for rival in told if rival not in question.sentence]}
+
+
+def _people(scene: Scene) -> list[str]:
+    return [person.name for person in scene.cast.values() if isinstance(person, Person)]
 
 
 def unanswerable(t: Tasker) -> Task:
@@ -168,29 +179,37 @@ def unanswerable(t: Tasker) -> Task:
 
 
 def summary(t: Tasker) -> Task:
-    scene, questions = t.passage()
-    chosen = t.rng.sample(questions, min(2, len(questions)))
-    hero = scene.cast["h"].name
+    scene, points = t.passage()
+    while not (points := _key_events(scene)):
+        scene, _ = t.passage()
     ask = t.pick(
         "Summarise this in a sentence or two:",
         "What is this story about, in short?",
         "Make this shorter:",
         "Tell me the main points:",
     )
-    answer = " ".join(dict.fromkeys(_cap(q.sentence) for q in _key_events(scene)))
-    must = [[hero]] + [[q.answer] for q in _key_events(scene)]
-    del chosen
-    record = {"kind": "summary", "expect": "answer", "must": must, "words": [5, 30], "source": scene.text()}
+    answer = " ".join(dict.fromkeys(_cap(point.sentence) for point in points))
+    must = [[name] for name in _people(scene) if name in answer] + [
+        [p.answer, english.plural(p.answer)] for p in points if p.category != "person"
+    ]
+    record = {
+        "kind": "summary",
+        "expect": "answer",
+        "must": must,
+        "people": _people(scene),
+        "words": [4, 30],
+        "source": scene.text(),
+    }
     return Task("summary", user(f"{ask} {scene.text()}"), answer, record)
 
 
 def _key_events(scene: Scene) -> list[Question]:
-    """The two events that matter most: the last two that are not mere feelings or possessions, one question each."""
-    by_event = {}
+    """What matters most: the last two kinds of event that are not mere feelings or possessions, as one question each."""
+    by_verb: dict[str, Question] = {}
     for question in questions_about(scene.world.events):
         if question.verb not in ("feel", "have", "go"):
-            by_event.setdefault(question.verb, question)
-    return list(by_event.values())[-2:] or list(questions_about(scene.world.events))[:1]
+            by_verb.setdefault(question.verb, question)
+    return list(by_verb.values())[-2:]
 
 
 def mood(t: Tasker) -> Task:
@@ -215,28 +234,28 @@ def mood(t: Tasker) -> Task:
 
 
 # --------------------------------------------------------------------------------------------------- town knowledge
-FACT_QUESTIONS = {
+FACT_QUESTIONS = {  # attribute -> questions, answers
     "job": (
-        ("What is {n}'s job?", "What does {n} do for a living?", "What work does {n} do?"),
+        ("What is {n}'s job?", "What does {n} do for a living?", "What work does {n} do?", "By trade, what is {n}?", "I forgot what {n} does all day. Can you tell me?"),
         ("{n} is the {v}.", "{n} works as the {v}."),
     ),
     "street": (
-        ("Where does {n} live?", "In which street does {n} live?", "What is {n}'s address?"),
+        ("Where does {n} live?", "In which street does {n} live?", "What is {n}'s address?", "Where would I find the house of {n}?", "I have a letter for {n}. Where do I take it?"),
         ("{n} lives {on} {v}.",),
     ),
     "pet": (
-        ("What pet does {n} have?", "Does {n} have an animal?", "What is {n}'s pet called?"),
+        ("What pet does {n} have?", "Does {n} have an animal?", "What is {n}'s pet called?", "Tell me about {n}'s animal.", "I heard an animal at {n}'s house. What was it?"),
         ("{n} has a {s} called {v}.",),
     ),
     "food": (
-        ("What is {n}'s favourite dish?", "What does {n} like to eat best?", "What should I cook for {n}?"),
+        ("What is {n}'s favourite dish?", "What does {n} like to eat best?", "What should I cook for {n}?", "Which dish makes {n} happy?", "{n} is coming to dinner. What shall we have?"),
         ("{n} likes {v} best.",),
     ),
     "hobby": (
-        ("What does {n} do in {his} free time?", "What is {n}'s hobby?", "What does {n} like to do?"),
+        ("What does {n} do in {his} free time?", "What is {n}'s hobby?", "What does {n} like to do?", "How does {n} spend a free day?", "Name something that {n} likes to do."),
         ("{n} likes to {v}.",),
     ),
-}
+}  # fmt: skip
 
 
 def is_held_out_fact(name: str, attribute: str) -> bool:
@@ -290,15 +309,23 @@ LISTS = {
 
 def list_things(t: Tasker) -> Task:
     what = t.rng.choice(list(LISTS))
-    count = t.rng.randint(2, 4)
-    chosen = t.rng.sample(LISTS[what], count)
-    ask = t.pick("List {k} {w}.", "Name {k} {w}, please.", "Give me {k} {w}.", "Can you think of {k} {w}?").format(
-        k=english.number_word(count), w=what
-    )
+    count = t.rng.randint(2, 3)
+    excluded, *chosen = t.rng.sample(LISTS[what], count + 1)
+    is_bounded = t.rng.random() < 0.7
+    ask = t.pick("List {k} {w}", "Name {k} {w}", "Give me {k} {w}", "Please name {k} {w}", "Tell me {k} {w}")
+    ask = ask.format(k=english.number_word(count), w=what) + (f", but not {excluded}." if is_bounded else ".")
     answer = t.pick("{l}.", "Here are {k}: {l}.", "{k} {w} are {l}.").format(
         l=english.join_list(chosen), k=english.number_word(count), w=what
     )
-    record = {"kind": "list", "expect": "answer", "members": list(LISTS[what]), "count": count, "words": [count, 25]}
+    members = [member for member in LISTS[what] if not is_bounded or member != excluded]
+    record = {
+        "kind": "list",
+        "expect": "answer",
+        "members": members,
+        "wrong": [excluded] * is_bounded,
+        "count": count,
+        "words": [count, 25],
+    }
     return Task("list", user(ask), _cap(answer), record)
 
 
@@ -439,15 +466,9 @@ def multi_turn(t: Tasker) -> Task:
         if len(questions) >= 2:
             break
     first, second = t.rng.sample(questions, 2)
-    record = {
-        "kind": "multi_turn", "expect": "answer", "must": [[second.answer]], "wrong": _told_rivals(second, t.distractors(scene, second, 12)), "words": [1, 25],
-    }  # fmt: skip
-    prompt = user(
-        f"{scene.text()}\n{first.question}",
-        _cap(first.sentence),
-        t.pick("And ", "Thank you. ", "Good. ", "") + second.question,
-    )
-    return Task("multi_turn", prompt, _cap(second.sentence), record)
+    lead = t.pick("", "Thank you. ", "Good. ", "One more thing: ", "I see. ")
+    prompt = user(f"{scene.text()}\n{first.question}", _cap(first.sentence), lead + second.question)
+    return Task("multi_turn", prompt, _cap(second.sentence), _answer_record("multi_turn", t, scene, second))
 
 
 KINDS: dict[Callable[[Tasker], Task], float] = {  # share of the tasks

@@ -243,7 +243,7 @@ ROLES_IN_PLAYS = (
     "the dragon",
     "the giant",
     "the ghost",
-    "the miller",
+    "the clown",
     "the talking tree",
     "the pirate",
 )

@@ -73,7 +73,8 @@ def write_world(
     """Write every file of the world into the folder `out`; returns what the data card says of them in numbers."""
     (out / "benchmarks").mkdir(parents=True, exist_ok=True)
     phrases = HeldOutPhrases()
-    leaks = _write_held_out(out, config, seed, phrases)
+    seen: set[str] = set()  # prompts written so far, held-out ones first: no prompt is in two files
+    leaks = _write_held_out(out, config, seed, phrases, seen)
     counts = [round(config.documents * (1 - DOMAIN_SHARE)), 0]
     counts[1] = config.documents - counts[0]
     with (
@@ -90,8 +91,13 @@ def write_world(
                     else:
                         states.write(_line({"id": row["id"], **state}))
                     progress(done + is_domain * counts[0], config.documents)
-    _write_tasks(out, config, seed, phrases)
-    return data_card.write(out, config, seed)
+    _write_tasks(out, config, seed, phrases, seen)
+    rows = {
+        **dict(zip(("general", "domain"), counts, strict=True)),
+        "instructions": config.instructions,
+        "prompts": config.prompts,
+    }
+    return data_card.write(out, rows, seed)
 
 
 def _line(row: dict) -> str:
@@ -103,7 +109,7 @@ def _write_rows(path: Path, rows: Iterable[dict]) -> None:
         file.writelines(map(_line, rows))
 
 
-def _write_held_out(out: Path, config: WorldConfig, seed: int, phrases: HeldOutPhrases) -> list[str]:
+def _write_held_out(out: Path, config: WorldConfig, seed: int, phrases: HeldOutPhrases, seen: set[str]) -> list[str]:
     """Write all held-out files, remember their phrases, and return the items that leaked documents will contain."""
     leaks: list[str] = []
 
@@ -129,24 +135,23 @@ def _write_held_out(out: Path, config: WorldConfig, seed: int, phrases: HeldOutP
         ("instructions_heldout", config.heldout_instructions),
         ("prompts_heldout", config.heldout_prompts),
     ):
-        tasks = _tasks(Random(f"{seed}/{name}"), count, is_held_out=True)
+        tasks = list(_tasks(Random(f"{seed}/{name}"), count, is_held_out=True, seen=seen))
         has_reference = name == "instructions_heldout"
-        tasks = list(tasks)
         _write_rows(
             out / f"{name}.jsonl", (task.as_heldout_row() if has_reference else task.as_prompt_row() for task in tasks)
         )
-        phrases.add([_words_of(task) for task in tasks])
+        phrases.add([[_told(task), task.completion] for task in tasks])
     return leaks
 
 
-def _words_of(task: Task) -> list[str]:
-    """What is said in a task, turn by turn."""
-    return [*(message["content"] for message in task.prompt), task.completion]
+def _told(task: Task) -> list[str]:
+    """The texts in a task: its turns, and the answer where that is a text of its own and no stock phrase."""
+    turns = [message["content"] for message in task.prompt]
+    return [*turns, task.completion] if task.kind in ("story", "continue") else turns
 
 
-def _tasks(rng: Random, count: int, *, is_held_out: bool, seen: set[str] | None = None) -> Iterator[Task]:
-    """`count` tasks, no two with the same prompt."""
-    seen = set() if seen is None else seen
+def _tasks(rng: Random, count: int, *, is_held_out: bool, seen: set[str]) -> Iterator[Task]:
+    """`count` tasks, none with a prompt that was seen before."""
     while count:
         task = draw_task(rng, is_held_out=is_held_out)
         key = "\n".join(message["content"] for message in task.prompt)
@@ -184,11 +189,10 @@ def _documents(
             yield row, {"shape": document.shape, **document.state}, None
 
 
-def _write_tasks(out: Path, config: WorldConfig, seed: int, phrases: HeldOutPhrases) -> None:
-    """Write the training instructions and the prompts; no prompt occurs twice in the two files together."""
-    seen: set[str] = set()
+def _write_tasks(out: Path, config: WorldConfig, seed: int, phrases: HeldOutPhrases, seen: set[str]) -> None:
+    """Write the training instructions and the prompts."""
     for name, count in (("instructions", config.instructions), ("prompts", config.prompts)):
         drawn = _tasks(Random(f"{seed}/{name}"), 10 * count, is_held_out=False, seen=seen)
-        tasks = (task for task in drawn if not phrases.overlap(_words_of(task)))
+        tasks = (task for task in drawn if not phrases.overlap(_told(task)))
         rows = (task.as_training_row() if name == "instructions" else task.as_prompt_row() for task in tasks)
         _write_rows(out / f"{name}.jsonl", (row for _, row in zip(range(count), rows, strict=False)))

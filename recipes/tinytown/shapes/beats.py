@@ -100,7 +100,7 @@ MOOD_SIGNS = {
     "worried": ("paced up and down", "bit {0} lip", "could not sit still", "wrung {0} hands", "could think of nothing else"),
     "excited": ("hopped from one foot to the other", "could hardly wait", "talked very fast", "could not keep still for joy"),
     "lonely": ("wished for company", "had nobody to talk to", "talked to the birds", "longed for a friendly voice"),
-    "grateful": ("said thank you three times", "searched for words of thanks", "pressed every hand", "bowed very low"),
+    "grateful": ("said thank you again and again", "searched for words of thanks", "pressed every hand", "bowed very low"),
     "afraid": ("shivered from head to toe", "did not dare to move", "went pale", "held {0} breath", "wanted to run away"),
     "surprised": ("opened {0} eyes wide", "could not believe it", "forgot to close {0} mouth", "rubbed {0} eyes"),
     "ashamed": ("looked at the ground", "went red in the face", "wished to be somewhere else", "could not look up"),
@@ -121,6 +121,7 @@ def feel(s: Scene, key: str, mood: str, *, sign_rate: float = 0.4) -> None:
     else:
         s.say(
             f"{{{key}}} [felt|was] [very |so |quite ||]{mood}.",
-            f"This made {{{key}.obj}} [very |]{mood}.",
-            f"How {mood} {{{key}.he}} was!" if key in ("h",) and s.knows(key) else f"{{{key}}} was {mood}[ at that|].",
+            f"{{{key}}} was [very |]{mood}[ at that|].",
+            f"[This|That] made {{{key}.obj}} [very |]{mood}.",
+            f"How {mood} {{{key}.he}} was!" if s.knows(key) else f"{{{key}.name}} was [very |]{mood}.",
         )

@@ -20,7 +20,7 @@ def a_resident(s: Scene) -> None:
     )
     if h.job:
         s.say(
-            "{h} is the {h.job} of Tinytown and {h.work} [all day|from morning to night|six days a week].",
+            "{h} is the {h.job} of Tinytown and {h.work} [all day|from morning to night|on every day but Sunday].",
             "{h} is the town's {h.job}: {h.he} {h.work} {h.at_work}.",
             "By trade {h} is the {h.job}, and you will find {h.him} {h.at_work}.",
         )
@@ -173,7 +173,7 @@ def lost_notice(s: Scene) -> None:
         (
             "a scratch on one side",
             "a small dent",
-            "the letter A on it",
+            "the letter B on it",
             "a knot in the middle",
             "a worn corner",
             "a tiny star",
@@ -194,7 +194,7 @@ def lost_notice(s: Scene) -> None:
     s.say("You will know it by {mark}.", "It has {mark}.")
     s.say(
         "[It|The {t}] is not worth much, but it is dear [to me|to {h.name}].",
-        "I have had [it|the {t}] since I was [small|six|at school].",
+        "I have had [it|the {t}] since I was [small|little|at school].",
         "I cannot do without [it|my {t}].",
     )
     s.maybe(
@@ -250,7 +250,7 @@ def weather_report(s: Scene) -> None:
     s.maybe(
         0.6,
         "Ships should stay in port.",
-        "A coat will do no harm.",
+        "Warm socks will do no harm.",
         "The roads may be slippery.",
         "It is a good week to {f.hobby}, {f.name}!",
     )
@@ -313,12 +313,12 @@ def a_day_in_the_life(s: Scene) -> None:
     s.thing("t")
     s.do("have", "h", "t")
     s.say(
-        "At six, {h.name} gets up and looks for {h.his} {t.full}.",
+        "At dawn, {h.name} gets up and looks for {h.his} {t.full}.",
         "A day of {h.name} begins with a {t}, a {t.quality} one.",
     )
     s.do("go", "h", "p")
     s.say(
-        "At eight {h} is {p.at}, and at nine {f.name} joins {h.him}.",
+        "In the morning {h} is {p.at}, and before noon {f.name} joins {h.him}.",
         "Then it is off to {p}, where {f.name} is waiting.",
     )
     s.say("After lunch {h} likes to {h.hobby}.", "In the afternoon there is time to {h.hobby}.")

@@ -192,6 +192,7 @@ def a_riddle(s: Scene) -> None:
         "It was dull {p.at}, so {h.name} asked {f.name} a riddle.",
         "{h.name} met {f.name} {p.at}.",
     )
+    s.do("meet", "h", "f", "p")
     s.do("riddle", "h", "f", "answer")
     s.line('"{riddle.cap}. What am I?" asked {h.name}.', '"Guess this," said {h.name}. "{riddle.cap}."')
     s.line(
@@ -210,7 +211,7 @@ def a_riddle(s: Scene) -> None:
     s.say(
         "Then it was {f.names} turn to ask.",
         "They went on until it was time for supper.",
-        "{f.name} told the same riddle to [everyone|three others] on the way home.",
+        "{f.name} told the same riddle to [everyone|a few others] on the way home.",
     )
 
 

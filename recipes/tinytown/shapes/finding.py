@@ -84,7 +84,7 @@ def missing_animal(s: Scene) -> None:
     s.do("have", "h", "pet_name")
     s.do("lose", "h", "pet_name", "q")
     s.say(
-        "But {q.at}, [while nobody was looking|as a cart went by|when a bell rang], {pet_name} ran off.",
+        "But {q.at}, [while nobody was looking|as a cart went by|when a door banged], {pet_name} ran off.",
         "They were {q.at} when {pet_name} slipped the lead and was gone.",
         "{h} had stopped {q.at} to [tie a lace|talk to a friend], and there {pet_name} ran away.",
     )
@@ -206,7 +206,7 @@ def treasure_map(s: Scene) -> None:
     open_story(s, is_fair=True)
     s.do("find", "h", "=map", "q")
     s.say(
-        "{q.at}, {h} found [an old|a torn|a yellow] map with [a red cross|a cross in ink|a big cross] on it[, and some signs|, drawn by hand|].",
+        "{q.at}, {h} found a [faded|strange|folded] map with [a red cross|a cross in ink|a big cross] on it[, and some signs|, drawn by hand|].",
         "It was {q.at}, [inside a bottle|under a loose board|in an old book], that {h} found a map.",
     )
     s.say(

@@ -17,7 +17,7 @@ def birthday_gift(s: Scene) -> None:
     s.say(
         "The birthday of {f.name} was [only two days away|coming soon|the next day], and {h.name} had no present yet.",
         "{h} wanted to give {f.name} something [special|nice|useful] for {f.his} birthday.",
-        "[On Sunday|In three days|Before long] it would be {f.names} birthday, and {h.name} thought hard about a present.",
+        "[On Sunday|In a few days|Before long] it would be {f.names} birthday, and {h.name} thought hard about a present.",
     )
     s.maybe(
         0.5,
@@ -152,7 +152,7 @@ def soup_for_the_sick(s: Scene) -> None:
     s.maybe(
         0.5,
         "The smell of it filled {h.street}.",
-        "It took three pots and most of the morning.",
+        "It took [every pot|two pots] and most of the morning.",
         "{h} tasted it twice and added a pinch of salt.",
     )
     s.do("bring", "h", "f", "food")
@@ -225,7 +225,7 @@ def the_promise(s: Scene) -> None:
         "{f.name} was going away, and {h.name} promised {f.obj} to {deed}.",
     )
     s.say(
-        "But {p.at} [there was|on {day} there was] [a fair with a roundabout|a puppet show|a band from the city].",
+        "But {p.at} [there was|on {day} there was] [a fair with a roundabout|a magic show|a band from the city].",
         "But on that very day [a circus|a troupe of clowns|a brass band] came to {p}.",
     )
     s.say(
@@ -278,7 +278,7 @@ def new_neighbour(s: Scene) -> None:
     s.do("go", "h", "p")
     s.say(
         "The next day {h.name} went to {p} with {f.name} and showed {f.him} [the best bench|the short cut|everything].",
-        "Then {h.name} went with {f.name} to {p}, and they met [half the town|at least ten people|the mayor].",
+        "Then {h.name} went with {f.name} to {p}, and they met [half the town|a dozen people|all sorts of people].",
     )
     s.end(
         "By the end of the week {f.name} was not lonely any more, and cooked {food} for {h.name}.",
@@ -312,7 +312,7 @@ def heavy_load(s: Scene) -> None:
     )
     s.maybe(
         0.6,
-        "One by one they put them into {h.names} coat pockets.",
+        "One by one they put them into {h.names} pockets.",
         "Even the ones in the gutter were saved.",
         "A child brought back the last of them.",
     )
@@ -325,7 +325,7 @@ def heavy_load(s: Scene) -> None:
     s.end(
         "{f.name} was grateful and gave {h.name} a bag of {good.plural} to take home.",
         '"Without you, {h.name}, I would still be on my knees," said {f.name}, grateful for every one of the {good.plural}.',
-        "At the door {f.name}, grateful and out of breath, made {h.name} take six of the {good.plural}.",
+        "At the door {f.name}, grateful and out of breath, made {h.name} take a dozen of the {good.plural}.",
     )
 
 
@@ -366,8 +366,14 @@ def a_warm_coat(s: Scene) -> None:
     )
     s.do("feel", "f", "=grateful")
     s.say("{f} was grateful beyond words.", "{f.name} did not know how to say how grateful {f.he} was.")
-    s.end(
-        "In spring {f.name} brought the {t} back to {h.name}, washed and folded.",
-        "That winter {h.name} had one {t} less, and one friend more: {f.name}.",
-        "Whenever {f.name} sees a {t} like that, {f.he} thinks of {h.name}.",
-    )
+    if s.chance(0.35):
+        s.do("return", "f", "h", "t")
+        s.end(
+            "In spring {f.name} brought the {t} back to {h.name}, [washed and folded|with a bag of nuts in it].",
+            "When it got warm, {f.name} returned the {t} to {h.name} and stayed for {h.food}.",
+        )
+    else:
+        s.end(
+            "That winter {h.name} had one {t} less, and one friend more: {f.name}.",
+            "Whenever {f.name} sees a {t} like that, {f.he} thinks of {h.name}.",
+        )

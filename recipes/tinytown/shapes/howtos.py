@@ -19,7 +19,7 @@ def how_to_plant(s: Scene) -> None:
         "How to plant {plant}",
         "Planting {plant}: what you need to know",
         "A row of {plant} in your garden",
-        "{plant.cap} in ten minutes",
+        "{plant.cap} for beginners",
     )
     s.line(
         "[Start|Begin] in {season}, when the ground is [soft|warm|not too wet].",
@@ -35,12 +35,12 @@ def how_to_plant(s: Scene) -> None:
         "[Next|Now], [draw a line and|along a string,] press holes {depth} fingers deep, {gap} apart.",
     )
     s.line(
-        "Put [one seed|two seeds|three seeds] in each hole and [cover the {plant} with soil|close it with your thumb|press down gently].",
+        "Put [one seed|two seeds|a few seeds] in each hole and [cover the {plant} with soil|close it with your thumb|press down gently].",
         "Drop the seeds of the {plant} in, [not too many|two by two|one at a time], and [close the holes|fill up the holes].",
     )
     s.line(
         "Water the {plant} [in the evening|every other day|whenever the soil is dry].",
-        "[A can|Half a can|A cup] of water [a day|now and then|in dry weeks] will do for {plant}.",
+        "[A can|Half a can|A jug] of water [a day|now and then|in dry weeks] will do for {plant}.",
     )
     s.maybe(
         0.6,
@@ -116,7 +116,7 @@ CRAFTS = {
     "candle": ("some wax", "a wick", "a tall jar", "Melt the wax over warm water.", "Dip the wick and let it cool.", "Dip it again until it is thick enough."),
     "basket": ("twelve willow rods", "a bucket of water", "a pair of cutters", "Soak the rods overnight.", "Lay them in a star for the floor.", "Weave round and round, and trim the ends."),
     "toy boat": ("a piece of bark", "a twig", "a scrap of cloth", "Shape the bark with a point in front.", "Press the twig into the middle.", "Fasten the cloth to it for a sail."),
-    "puppet": ("a wooden spoon", "some paint", "a bit of cloth", "Paint a face on the bowl of the spoon.", "Wrap the cloth round the handle.", "Tie it tight and give it a voice."),
+    "puppet": ("a big spoon", "some paint", "a bit of cloth", "Paint a face on the bowl of the spoon.", "Wrap the cloth round the handle.", "Tie it tight and give it a voice."),
 }  # fmt: skip
 
 
@@ -143,7 +143,7 @@ def how_to_make(s: Scene) -> None:
         "{h.name} made one like this in an hour.",
         "Do not hurry.",
         "If it goes wrong, begin again.",
-        "{f.name} likes to add [red paint|a bell|feathers].",
+        "{f.name} likes to add [red paint|a tassel|feathers].",
     )
     s.line(
         "A {craft} like that makes a good present.",

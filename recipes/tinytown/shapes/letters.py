@@ -139,13 +139,13 @@ def apology_letter(s: Scene) -> None:
         "It must have happened {p.at}, [in the crowd|when it got dark|on {day}].",
     )
     s.say(
-        "I have gone back to {p} [twice|three times|every {time}], but [no luck|there is no {t}|in vain].",
+        "I have gone back to {p} [twice|many times|every {time}], but [no luck|there is no {t}|in vain].",
         "Nobody [has handed it in|knows anything|saw a {t} there].",
     )
     s.say(
-        "I shall buy you a new {t} as soon as I have the money.",
+        "I shall buy you another {t} [as soon as I have the money|when I am paid].",
         "On {day} I am going to look for another {t} just like it.",
-        "I know that [a new {t}|any other {t}] is not the same.",
+        "I know that [another {t}|any other {t}] is not the same.",
     )
     s.maybe(0.5, "Can you forgive me?", "I hope that we are still friends.", "You have every right to be cross.")
     _end(s)

@@ -106,7 +106,7 @@ def the_contest(s: Scene) -> None:
     )
     feel(s, "h", s.pick(("excited", "worried", "afraid")))
     s.maybe(
-        0.6, "The winner was to get {prize}.", "{prize.cap} was waiting for the best.", "A drum roll, and it began."
+        0.6, "The winner was to get {prize}.", "{prize.cap} was waiting for the best.", "A roll of drums, and it began."
     )
     s.say(
         "[Half the town|A great crowd|Young and old] came to watch.",
@@ -118,7 +118,7 @@ def the_contest(s: Scene) -> None:
     s.say(
         "When it was over, {w.name} had won the {contest}.",
         "In the end it was {w.name} who won the {contest}.",
-        'The judge [stood on a box|rang a bell|looked at a list]. "The winner of the {contest} is {w.name}!"',
+        'The judge [stood on a box|cleared his throat|looked at a list]. "The winner of the {contest} is {w.name}!"',
     )
     s.do("receive_prize", "w", "prize")
     s.end(
@@ -179,7 +179,7 @@ def garden_harvest(s: Scene) -> None:
     s.word("pest", lexicon.PESTS)
     s.word("number", ("five", "six", "eight", "ten", "twelve", "fifteen", "twenty"))
     s.place("p", is_outdoors=True)
-    open_story(s)
+    open_story(s, is_fair=True)
     s.do("plant", "h", "plant", "p")
     s.say(
         "In spring {h} planted {plant} in a bed {p.at}.",
@@ -269,10 +269,10 @@ def painting_day(s: Scene) -> None:
 @shape("story")
 def the_play(s: Scene) -> None:
     s.people("h", "f")
-    s.place("p")
+    s.place("p", is_outdoors=True)
     s.word("role", lexicon.ROLES_IN_PLAYS)
     s.thing("t", "clothing music tool")
-    open_story(s)
+    open_story(s, is_fair=True)
     s.do("act", "h", "role", "p")
     s.say(
         "There was to be a play {p.at}, and {h} had the part of {role}.",
@@ -308,7 +308,7 @@ def the_play(s: Scene) -> None:
     s.end(
         "When the clapping stopped, {h.name}, still dressed as {role}, gave the {t} back to {f.name} with a bow.",
         '"You were the best {role.bare} that I ever saw," {f.name} told {h.name}.',
-        "{h.name} bowed three times as {role}, and the third bow was for {f.name}.",
+        "{h.name} bowed again and again as {role}, and the last bow was for {f.name}.",
     )
 
 
@@ -428,7 +428,7 @@ def the_wedding_cake(s: Scene) -> None:
     feel(s, "h", "worried")
     s.say(
         "At the kerb it leaned, and it leaned more, and {f} pushed it straight with one finger.",
-        "A wasp came, a dog came, and a ball flew past it by an inch.",
+        "A wasp came, a dog came, and a pigeon flew past it by an inch.",
     )
     s.do("feel", "h", "=proud")
     s.end(

@@ -63,13 +63,13 @@ def gone_fishing(s: Scene) -> None:
     s.cast["fish"] = s.pick(("trout", "perch", "carp", "pike"))
     open_story(s, is_fair=True)
     s.say(
-        "{h} and {f.name} got up [before the sun|at four] to go fishing[ for {fish}|].",
-        "At five in the morning {h} called for {f.name}, and they went fishing.",
+        "{h} and {f.name} got up [before the sun|at dawn] to go fishing[ for {fish}|].",
+        "Early in the morning {h} called for {f.name}, and they went fishing.",
         "One can learn a lot about a friend by fishing, as {h.name} and {f.name} did.",
     )
     s.say(
         "They sat on a log and hardly spoke.",
-        "The water was like [glass|a mirror|silk].",
+        "The water was like [glass|silk|oil].",
         "{f.name} had brought worms in a tin.",
         "[Hour after hour|In silence] {h.name} watched [the floats|the water|a cork].",
     )
@@ -158,7 +158,7 @@ def snow_day(s: Scene) -> None:
     )
     s.do("go", "h", "p")
     s.say(
-        "{h} went to {p}, where {f.name} was already rolling a huge ball.",
+        "{h} went to {p}, where {f.name} was already rolling a huge snowball.",
         "{f.name} threw a snowball at [the window|the door], and {h.name} went with {f.him} to {p}.",
     )
     s.do("make", "h", "=snowman")
@@ -178,7 +178,7 @@ def snow_day(s: Scene) -> None:
         0.5, "Their fingers were red with cold.", "A crow landed on its head.", "Everyone who passed by bowed to it."
     )
     s.end(
-        "On the third day it melted, and {h.name} and {f.name} found the {t} and {nose} in a puddle {p.at}.",
+        "On the third day it melted, and the {t} and {nose} lay in a puddle when {h.name} and {f.name} came by.",
         "It stood {p.at} for a week, with {nose} in its face, and {h.name} and {f.name} said good morning to it.",
         "At dusk {h.name} and {f.name} went home from {p}, and the snowman kept the {t}.",
     )
@@ -199,7 +199,7 @@ def star_watching(s: Scene) -> None:
     s.say(
         "There was no moon[, and {p} lay in the dark|, only the sky over {h.street}].",
         "{h.name} [lay down|lay on the ground|leaned back], and {f.name} [did the same|sat on a stump].",
-        "At first {h} saw only [a few|three], then [hundreds|more and more].",
+        "At first {h} saw only [a few|one or two], then [hundreds|more and more].",
     )
     s.do("see", "f", "shape", "p")
     s.say(
@@ -375,7 +375,7 @@ def the_late_coach(s: Scene) -> None:
         "To pass the time, {f.name} asked {h.obj} to {pastime}.",
     )
     s.say(
-        "[Others|Three more] joined them, and soon {h.name} [forgot the road|did not look at the road any more].",
+        "[Others|Two more] joined them, and soon {h.name} [forgot the road|did not look at the road any more].",
         "The {hours} hours [went by like one|flew].",
         "{h.name} had not [had so much fun|laughed so much] for [a long time|weeks|years].",
     )
@@ -466,7 +466,11 @@ def library_day(s: Scene) -> None:
         'And so {h.name} told {f.name} about {topic} until {f.he} said: "I must read that too!"',
     )
     feel(s, "f", s.pick(("surprised", "excited", "bored")), sign_rate=0.4)
-    s.maybe(0.4, "It began to drizzle, and {h.name} hardly noticed.", "[The last page|Page ten|A picture] was missing.")
+    s.maybe(
+        0.4,
+        "It began to drizzle, and {h.name} hardly noticed.",
+        "[The last page|The first page|A picture] was missing.",
+    )
     s.end(
         "The next reader of that book was {f.name}, and {h.name} has borrowed one about {topic} again.",
         "{h.name} and {f.name} are planning to see {topic} for themselves one day.",

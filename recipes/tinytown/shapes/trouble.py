@@ -114,7 +114,7 @@ def the_storm(s: Scene) -> None:
     )
     s.say(
         "For {number} hours {h.name} and {f.name} sawed and hammered.",
-        "{number.cap} neighbours joined in, each with [a different idea|a hammer].",
+        "{number.cap} neighbours joined in, each with [a different idea|a box of nails].",
         "They needed {number} [planks|beams|ropes] and all [their strength|the strength of {f.name}].",
     )
     s.maybe(
@@ -175,7 +175,7 @@ def stuck_animal(s: Scene) -> None:
     )
     s.maybe(
         0.6,
-        "Its heart beat like a tiny drum.",
+        "Its heart was beating fast.",
         "It did not even bite.",
         "{h} gave it [milk|water|a crumb] from {h.his} hand.",
     )
@@ -236,7 +236,7 @@ def salt_for_sugar(s: Scene) -> None:
         '"It happens to [the best of us|everybody|me too]," said {f.name}.',
     )
     s.end(
-        "The next {food} that {h.name} made was sweet, and {f.name} ate three helpings.",
+        "The next {food} that {h.name} made was sweet, and {f.name} asked for more.",
         "Since then {h.name} has a label on every tin, and {f.name} still talks about the {food} with {wrong}.",
         "{h.name} made the {food} again on the same day, and {f.name} was there to hand over the sugar.",
     )
@@ -313,7 +313,7 @@ def lost_in_the_fog(s: Scene) -> None:
     s.maybe(
         0.5,
         '"I knew that somebody would [need it|come]," said {f.name}.',
-        "[Seven|Two|Three|Four] others had [already come|found {f.name}] the same way.",
+        "[Two|A few|Several] others had [already come|found {f.name}] the same way.",
     )
     s.end(
         "{h.name} sat by the fire of {f.name} until the fog had lifted from {q}.",
@@ -331,14 +331,14 @@ def the_leak(s: Scene) -> None:
     open_story(s)
     s.do("see", "h", "=water", "room")
     s.say(
-        "{h} came down [in the morning|at six|for breakfast] and [stood in water|got wet feet]: the {room} was flooded.",
+        "{h} came down [in the morning|at dawn|for breakfast] and [stood in water|got wet feet]: the {room} was flooded.",
         "Drip, drip, drip: there was water in {h.names} {room}.",
         "There was a puddle in the {room} when {h} [got up|came home].",
     )
     s.do("have", "h", "t")
     s.say("{h} put a {t.full} under the drip.", "The only thing at hand was a {t.full}, and {h} put it under the drip.")
     feel(s, "h", s.pick(("worried", "angry")))
-    s.say("The {t} was full in no time.", "{h} emptied the {t} ten times.", "Drop after drop fell into the {t}.")
+    s.say("The {t} was full in no time.", "{h} emptied the {t} again and again.", "Drop after drop fell into the {t}.")
     s.do("find_cause", "f", "cause", "room")
     s.say(
         "{f.name} came, looked about in the {room}, and found {cause}.",
