@@ -268,7 +268,7 @@ def _prepare(work: Path, source: Source, config: CleaningConfig, heldout: Sequen
         (work / name).mkdir(parents=True)
     about = {
         "source": asdict(source),
-        "heldout": [item.path for item in heldout],
+        "heldout": [item.path for item in heldout] if "decontamination" in config.steps else [],
         "config": asdict(config),
         "filters": _filter_names(config),
         "deduplication": [name for name in config.steps if name in DEDUPLICATION],

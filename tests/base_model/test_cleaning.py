@@ -286,6 +286,7 @@ def test_the_record_adds_up_and_shows_examples(corpus, tmp_path):
         planted = [identity for identity, its in truth.items() if its == kind]
         assert steps[name]["dropped"] == len(planted)
         assert len(steps[name]["examples"]) == 3 and {row["id"] for row in steps[name]["examples"]} <= set(planted)
+    assert record["heldout"] == [str(corpus[0] / "items.jsonl")]
     assert steps["decontamination"]["reasons"] == {"in_items.jsonl": 6}
     assert steps["decontamination"]["examples"][0]["shared"].startswith("on the last day of the fair")
 
@@ -475,7 +476,8 @@ def test_precision_and_recall_against_planted_dirt():
 
 
 def test_dropped_csv_holds_id_step_and_reason(corpus, tmp_path):
-    run(corpus, tmp_path / "out", steps=["encoding"])
+    record = run(corpus, tmp_path / "out", steps=["encoding"])
+    assert record["heldout"] == []  # nothing was looked for
     with open(tmp_path / "out" / "dropped.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["reason"] for row in rows} == {"mojibake"} and {row["id"] for row in rows} == {
