@@ -66,13 +66,15 @@ def parse(*dataclass_types: type, argv: Sequence[str] | None = None) -> tuple[An
     from trl import TrlParser
 
     arguments = list(sys.argv[1:] if argv is None else argv)
-    known = [name for kind in dataclass_types for name, field in kind.__dataclass_fields__.items() if field.init]
+    fields = [item for kind in dataclass_types for item in kind.__dataclass_fields__.items() if item[1].init]
+    known = [name for name, _ in fields]
+    aliases = [alias.lstrip("-") for _, field in fields for alias in field.metadata.get("aliases", ())]
     # A line that sys.argv did not bring is parsed for a caller in this process: argparse must not name this process's script.
     parser = TrlParser(dataclass_types, prog=None if argv is None else "recipe", allow_abbrev=False)
     parser.add_argument("--config", metavar="FILE.yaml", help="settings file; flags given beside it win")
     flags = [item.split("=", 1)[0][2:].replace("-", "_") for item in arguments if item.startswith("--")]
     reject_unknown(
-        [f for f in flags if f not in ("help", "config", "no_config")], _spellings(known), "the command line"
+        [f for f in flags if f not in ("help", "config", "no_config")], _spellings([*known, *aliases]), "the command line"
     )
     if "--config" not in arguments:
         joined = [item for item in arguments if item.startswith("--config=")]

@@ -37,7 +37,15 @@ SHRUNK = {  # stage -> settings on top of the shipped ones
         "per_device_train_batch_size": 8,
         "num_train_epochs": 0.5,
     },
-    "ppo": {},
+    "ppo": {
+        "max_steps": 2,
+        "rollout_batch_size": 16,
+        "max_completion_length": 16,
+        "num_mini_batches": 2,
+        "critic_warmup_steps": 1,
+        "eval_steps": 2,
+        "save_steps": 1,
+    },
     "dpo": {"per_device_train_batch_size": 8, "num_train_epochs": 0.5},
 }
 

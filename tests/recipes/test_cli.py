@@ -12,6 +12,7 @@ class Settings:
     kl_coef: float = 0.05
     names: list[str] = field(default_factory=list)
     resume: bool = False
+    from_stage: str | None = field(default=None, metadata={"aliases": ["--from"]})
 
 
 def written(tmp_path, text):
@@ -26,6 +27,7 @@ def test_a_flag_wins_over_the_file_and_the_file_over_the_default(tmp_path):
     assert settings == Settings(kl_coef=0.01, names=["a", "b"], resume=True)
     (settings,) = parse(Settings, argv=[f"--config={path}", "--kl_coef", "0.1"])
     assert settings.kl_coef == 0.1
+    assert parse(Settings, argv=["--from", "ppo"])[0].from_stage == "ppo"
 
 
 def test_an_unknown_key_names_the_file_and_the_nearest_key(tmp_path):
