@@ -32,12 +32,12 @@ import torch
 from torch import Tensor
 
 from alignment import losses, returns, training_state
-from alignment.actor_critic import ActorCritic, build_critic, build_policy, set_gradient_checkpointing
+from alignment.actor_critic import ActorCritic, build_critic, build_policy, is_peft, set_gradient_checkpointing
 from alignment.alarms import Alarm, curve_alarms, gold_alarms
 from alignment.build import build_judges, critic_start, load_model, room_tokens, special_ids
 from alignment.config import PPOConfig
 from alignment.evaluation import evaluate_policy, write_samples
-from alignment.machine import full_weights, make_accelerator
+from alignment.machine import full_weights, make_accelerator, own_shards
 from alignment.progress import ProgressLine
 from alignment.prompts import PromptSet
 from alignment.rollout import Rollout, by_length, gather_rollout, measure_episodes, pack, sample_responses
@@ -102,6 +102,7 @@ class PPOTrainer:
             value_model = critic_start(self.rewards, model)
         critic, value_head = build_critic(model, args.critic, value_model)
         policy, reference = build_policy(model, peft_config, ref_model)
+        self.policy_class = type(policy)
         self.module = ActorCritic(policy, value_head, reference=reference, critic=critic, temperature=args.temperature)
         for parameter in self.module.parameters():
             if parameter.requires_grad and parameter.dtype in (torch.bfloat16, torch.float16):
@@ -205,6 +206,7 @@ class PPOTrainer:
                 horizon=self.args.kl_horizon,
             )
         self.state.global_step = step + 1
+        self.state.num_input_tokens_seen += int(rollout.tokens_B.sum())
         self.state.epoch = self.state.global_step * self.args.rollout_batch_size / len(self.prompts)
         seconds = sum(clock.seconds.values())
         metrics["throughput/tokens_per_s"] = rollout.response_tokens_B.sum().item() / seconds
@@ -399,7 +401,8 @@ class PPOTrainer:
             raise ValueError("there are no held-out prompts to evaluate on; pass eval_dataset")
         metrics, rows = evaluate_policy(self, prompts, mixed_seed(self.args.seed, -1))
         judged = {judge.name: [row[judge.name] for row in rows] for judge in self.judges}
-        self.evaluations.append({"step": self.state.global_step, "score": metrics["eval/score"], "judges": judged})
+        seen = {"step": self.state.global_step, "score": metrics["eval/score"], "kl_nats": metrics["eval/kl_nats"]}
+        self.evaluations.append({**seen, "judges": judged})
         if self.accelerator.is_main_process:
             write_samples(
                 Path(self.args.output_dir) / "samples", self.state.global_step, rows[: self.args.num_eval_samples]
@@ -414,12 +417,26 @@ class PPOTrainer:
         self._call("on_save")
         return folder
 
+    def whole_policy(self) -> tuple[Any, dict[str, Tensor] | None]:
+        """(the policy, None); where FSDP has split it (every process must call), its weights put together on the main process:
+        (a whole model, None), or for an adapter (the PeftModel, its full state dict)."""
+        if not self.accelerator.is_fsdp2:
+            return self.policy, None
+        own_shards(self.wrapped)
+        state = self.accelerator.get_state_dict(self.wrapped)
+        weights = {name.removeprefix("policy."): tensor for name, tensor in state.items() if name.startswith("policy.")}
+        if is_peft(self.policy) or not self.accelerator.is_main_process:
+            return self.policy, weights
+        whole = self.policy_class(self.policy.config)  # fully_shard changes the class of what it splits
+        whole.load_state_dict(weights, strict=False)  # a tied head has no entry of its own
+        return whole, None
+
     def save_model(self, output_dir: str | Path | None = None) -> None:
         """The policy (an adapter, for a PeftModel) and its tokenizer as a Hugging Face checkpoint."""
-        with self.full_weights():
-            if self.accelerator.is_main_process:
-                self.policy.save_pretrained(output_dir or self.args.output_dir)
-                self.processing_class.save_pretrained(output_dir or self.args.output_dir)
+        model, weights = self.whole_policy()
+        if self.accelerator.is_main_process:
+            model.save_pretrained(output_dir or self.args.output_dir, state_dict=weights)
+            self.processing_class.save_pretrained(output_dir or self.args.output_dir)
         self.accelerator.wait_for_everyone()
 
 

@@ -78,6 +78,7 @@ def _classifier(model: Any, tokenizer: Any, device: Any) -> RewardModel:
 
         tokenizer = AutoTokenizer.from_pretrained(model.config._name_or_path)
     scale = {"mean": getattr(model.config, "reward_mean", 0.0), "std": getattr(model.config, "reward_std", 1.0)}
+    scale["cut_to"] = getattr(model.config, "reward_cut_to", None)
     return RewardModel(model.to(device).eval() if device else model.eval(), tokenizer, **scale)
 
 

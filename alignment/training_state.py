@@ -153,6 +153,7 @@ def save(trainer: Any) -> Path:
             "next_episode": trainer.state.global_step * args.rollout_batch_size,
             "frozen_weights": trainer.fingerprint,
             "prompts": len(trainer.prompts),
+            "tokens": trainer.state.num_input_tokens_seen,
             "settings": dataclasses.asdict(args),
             "evaluations": trainer.evaluations,
             "alarms": [dataclasses.asdict(alarm) for alarm in trainer.alarms],
@@ -195,6 +196,7 @@ def resume(trainer: Any, checkpoint: str | Path | bool) -> None:
     trainer.evaluations = state["evaluations"]
     trainer.alarms = [Alarm(**alarm) for alarm in state["alarms"]]
     trainer.state.global_step = state["step"]
+    trainer.state.num_input_tokens_seen = state["tokens"]
     trainer.state.log_history = state["log"]
 
 

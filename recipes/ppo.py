@@ -9,15 +9,20 @@ and end the run with --alarm_action stop. What it gained is measured against its
 """
 
 import dataclasses
+import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from alignment.config import PPOConfig
 from recipes.cli import command, parse
 from recipes.run import Run, RunConfig
 from recipes.tuning import DataConfig, load_tokenizer
 from sft.lora import LoRAConfig
+
+SHOWN_PROMPTS = 4  # whose answers over time go into the record
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,10 @@ class PPOStageConfig:
     heldout: str | None = None  # prompts that are judged while training, never trained on
     judges: list[str] = field(default_factory=list, metadata={"help": "judges of the held-out answers, by name"})
 
+    def __post_init__(self) -> None:
+        if self.reward_model in self.judges:
+            raise ValueError(f"{self.reward_model} is both reward_model and judge: what is trained on measures nothing")
+
 
 @dataclass(frozen=True)
 class PPOLoRAConfig(LoRAConfig):
@@ -56,13 +65,15 @@ def main(argv: list[str] | None = None) -> Path:
     from base_model.documents import Source, read_rows
     from recipes.judges import resolve
     from reward.model import RewardModel
-    from sft.lora import load_parent, merge, peft_config, save_adapter
+    from sft.lora import load_parent, peft_config
 
     files = [data.data, *([config.heldout] if config.heldout else [])]
     run = Run.start("ppo", args, (config, data, lora, args), parents=[config.model, config.reward_model], data=files)
     tokenizer = load_tokenizer(config.model)
     reward = RewardModel.load(config.reward_model)
-    if reward.cut_to is None:  # an answer's text may be more tokens than were sampled: cut its prompt rather than stop the run
+    if (
+        reward.cut_to is None
+    ):  # an answer's text may be more tokens than were sampled: cut its prompt rather than stop the run
         reward.cut_to = reward.model.config.max_position_embeddings
     trainer = PPOTrainer(
         load_parent(config.model, lora),
@@ -78,7 +89,13 @@ def main(argv: list[str] | None = None) -> Path:
     began_s = time.monotonic()
     trainer.train(resume_from_checkpoint=run.resume_from)
     run.note("training_s", round(time.monotonic() - began_s, 2))
-    run.note("evaluations", trainer.evaluations)
+    write_evidence(run, trainer)
+    model, facts = finished_policy(run, trainer, config.model, lora)
+    return run.finish(model, tokenizer, judges={"reward_model": reward.score}, reference=config.model, **facts)
+
+
+def write_evidence(run: Run, trainer: Any) -> None:
+    """What the run was like, for record and report: alarms, answers over time, the judges' paired verdicts on held-out prompts."""
     for alarm in {alarm.name: alarm for alarm in reversed(trainer.alarms)}.values():  # the first of each kind
         run.check(f"alarm: {alarm.name}", False, f"update {alarm.step}: {alarm.message}")
     run.check(
@@ -86,14 +103,60 @@ def main(argv: list[str] | None = None) -> Path:
         not trainer.alarms,
         f"{len(trainer.alarms)} alarms in {trainer.state.global_step} updates",
     )
-    trained = sum(weight.numel() for weight in trainer.policy.parameters() if weight.requires_grad)
-    model = trainer.policy
-    if lora.use_peft:
-        save_adapter(model, run.dir / "adapter", parent=config.model)
-        model = merge(model)
-    judges = {"reward_model": reward.score}
-    facts = {"steps": trainer.state.global_step, "trained_parameters": trained}
-    return run.finish(model, tokenizer, judges=judges, reference=config.model, **facts)
+    run.note("skipped_prompts", trainer.prompts.skipped)
+    run.note("evaluations", trainer.evaluations)
+    run.note("answers_over_time", answers_over_time(run.checkpoints / "samples"))
+    if not trainer.evaluations or trainer.evaluations[0]["step"] != 0:
+        return
+    first, last = trainer.evaluations[0], trainer.evaluations[-1]
+    for name, before in first["judges"].items():
+        verdict = against_start(last["judges"][name], before)
+        run.note(f"{name}_against_parent", verdict)
+        run.check(
+            f"{name} prefers the result to its parent",
+            verdict["low"] > 0.5,
+            f"win rate {verdict['win_rate']:.3f} [{verdict['low']:.3f}, {verdict['high']:.3f}] over {verdict['n']} held-out "
+            f"prompts, one sampled answer each, at {last['kl_nats']:.2f} nats",
+        )
+
+
+def against_start(after: Sequence[float], before: Sequence[float]) -> dict[str, float]:
+    """Win rate of `after` over `before`, prompt by prompt, ties counting half, with its 95 % bootstrap interval."""
+    from eval.statistics import bootstrap_mean
+
+    estimate = bootstrap_mean([0.5 if a == b else float(a > b) for a, b in zip(after, before, strict=True)])
+    return {"win_rate": estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.n}
+
+
+def answers_over_time(folder: Path) -> list[dict[str, Any]]:
+    """The first few held-out prompts, each with its answer at every evaluation."""
+    table: dict[str, list[dict[str, Any]]] = {}
+    for file in sorted(folder.glob("step-*.jsonl")):
+        for line in file.read_text(encoding="utf-8").splitlines()[:SHOWN_PROMPTS]:
+            row = json.loads(line)
+            table.setdefault(row.pop("prompt"), []).append(row)
+    return [{"prompt": prompt, "answers": answers} for prompt, answers in table.items()]
+
+
+def finished_policy(run: Run, trainer: Any, parent: str, lora: LoRAConfig) -> tuple[Any, dict[str, int]]:
+    """(the plain model, what `Run.finish` wants to know); with LoRA `adapter/` is written and the merged model held to it."""
+    from recipes.run import save_checkpoint
+    from sft.lora import load_adapted, merge, save_adapter, verify_merge
+
+    policy, weights = trainer.whole_policy()
+    facts = {
+        "steps": trainer.state.global_step,
+        "tokens": trainer.state.num_input_tokens_seen,
+        "trained_parameters": sum(weight.numel() for weight in trainer.module.policy_parameters()),
+    }
+    if not (lora.use_peft and run.is_main):
+        return policy, facts
+    save_adapter(policy, run.dir / "adapter", parent=parent, weights=weights)
+    merged = merge(load_adapted(parent, run.dir / "adapter"))
+    save_checkpoint(merged, trainer.processing_class, run.dir)
+    prompts = trainer.prompts.batch(range(min(4, len(trainer.prompts)))).ids
+    run.note("merge", dataclasses.asdict(verify_merge(parent, run.dir / "adapter", run.dir, prompts)))
+    return merged, facts
 
 
 if __name__ == "__main__":

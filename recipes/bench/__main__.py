@@ -10,7 +10,7 @@ NOT_BENCHES = {"__init__", "__main__", "timing"}
 
 
 def main(argv: list[str]) -> None:
-    names = sorted({path.stem for path in Path(__file__).parent.glob("*.py")} - NOT_BENCHES)
+    names = sorted({p.stem for p in Path(__file__).parent.glob("[a-z]*.py")} - NOT_BENCHES)
     usage = f"usage: python -m recipes.bench {'|'.join(names)} [options]"
     if argv[:1] in (["-h"], ["--help"]):
         print(usage)
