@@ -139,6 +139,32 @@ def test_two_processes_train_what_one_does(finished, llama_checkpoint, instructi
     assert manifest(folder)["notes"]["rows"] == manifest(finished)["notes"]["rows"]
 
 
+FSDP = """
+compute_environment: LOCAL_MACHINE
+distributed_type: FSDP
+use_cpu: true
+mixed_precision: 'no'
+num_processes: 2
+main_process_port: 0
+fsdp_config: {fsdp_version: 2, fsdp_auto_wrap_policy: TRANSFORMER_BASED_WRAP, fsdp_state_dict_type: SHARDED_STATE_DICT}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["use_peft", "no_use_peft"])
+def test_weights_split_by_fsdp_are_put_together_again(llama_checkpoint, instructions, tmp_path, method):
+    settings = {"max_steps": 4, "per_device_train_batch_size": 8}
+    alone = lora_sft.main([*arguments(llama_checkpoint, instructions, tmp_path / "alone", **settings), f"--{method}"])
+    (tmp_path / "fsdp.yaml").write_text(FSDP)
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(tmp_path / "fsdp.yaml")]
+    more = [*arguments(llama_checkpoint, instructions, tmp_path / "split", max_steps=4), f"--{method}"]
+    done = subprocess.run([*launch, *COMMAND[1:], *more], capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr[-2000:]
+    ours, theirs = load_file(tmp_path / "split" / "model.safetensors"), load_file(alone / "model.safetensors")
+    assert ours.keys() == theirs.keys()
+    assert max((ours[key] - theirs[key]).abs().max().item() for key in theirs) < 1e-5  # seen 6e-8
+
+
 def test_a_merge_that_is_not_the_adapter_fails_the_run(llama_checkpoint, instructions, tmp_path, monkeypatch):
     import sft.lora
 
