@@ -67,6 +67,7 @@ def run(folder: Path, **settings) -> dict:
     if made.accelerator.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
         save_file(expected, folder / "state.safetensors")
+    made.save_model(folder / "model")
     again = build(folder, **settings)
     training_state.resume(again, True)
     got = tensors(again)
@@ -151,10 +152,15 @@ def main() -> None:
         one = json.loads((folder / case / "one.json").read_text())
         ours, theirs = (load_file(folder / case / n / "state.safetensors") for n in ("two", "one"))
         assert ours.keys() == theirs.keys()
+        (mine,), (yours,) = (
+            [load_file(f) for f in (folder / case / n / "model").glob("*.safetensors")] for n in ("two", "one")
+        )
+        assert mine.keys() == yours.keys()
         results[case] = {
             "kind": two["kind"],
             "weights": max((ours[name] - theirs[name]).abs().max().item() for name in ours),
             "evaluation": max(abs(two[name] - one[name]) for name in one if name.startswith("eval/")),
+            "saved_model": max((mine[name] - yours[name]).abs().max().item() for name in mine),
             "is_resumed": two["is_resumed"],
             "rollout_rows": [two["rollout_rows"], one["rollout_rows"]],
         }
