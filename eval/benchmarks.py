@@ -9,32 +9,21 @@ ones use the checkpoint's template where it has one. A tie between choices score
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import json
-import logging
-import os
-import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("DISABLE_MULTIPROC", "1")  # read by lm-eval where it would start processes
-
-import lm_eval.utils
 import numpy as np
 from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
-from lm_eval.tasks import TaskManager
-from lm_eval.tasks._yaml_loader import load_yaml
 
-from base_model.documents import Source, expand, read_rows
 from base_model.tokenizer import encode_texts, knows_escape
 from eval.generation import Decoding, continue_ids
 from eval.likelihood import prefix_token, windows
 from eval.results import Metric, item_hash
 from eval.scorer import Scorer
 from eval.suite import Benchmark, sample_indices
+from eval.tasks import VERSION
 
 GENERATION_ROUND = 64  # tokens; outputs that met a stop string leave between rounds
 TIED_METRICS = {"acc": None, "acc_norm": "characters", "acc_bytes": "bytes"}
@@ -180,123 +169,6 @@ class BatchedLM(TemplateLM):
         )
 
 
-# ---- loading tasks
-
-
-def load_tasks(benchmarks: Sequence[Benchmark], include_path: Sequence[str] = ()) -> list[tuple[Benchmark, Any]]:
-    """(benchmark, lm-eval task) of every leaf; a group or tag gives several. Raises ValueError for a name that is nowhere."""
-    _quiet()
-    with _no_bars():
-        own = TaskManager(include_path=[expand(p) for p in include_path] or None, include_defaults=False)
-        return [(b, task) for b in benchmarks for task in _load(b, own, tuple(include_path))]
-
-
-def _load(benchmark: Benchmark, own: TaskManager, include_path: tuple[str, ...]) -> list:
-    entry = own.task_index.get(benchmark.task)
-    path = entry.yaml_path if entry else stock_yaml(benchmark.task)
-    if path is not None and "group" not in (config := load_yaml(path, resolve_func=True)):
-        loaded = own.load([_on_local_files(config, benchmark, path)])
-        return list(loaded["tasks"].values())
-    if benchmark.path:
-        raise ValueError(f"{benchmark.task} is no single task, so it can't be put on the file {benchmark.path}")
-    manager = own if entry else _stock_tasks(include_path)
-    if benchmark.task not in manager.all_tasks:
-        raise ValueError(f"'{benchmark.task}' is no task, group or tag of lm-eval {_version()} or of include_path")
-    return list(manager.load([benchmark.task])["tasks"].values())
-
-
-@functools.cache
-def _stock_tasks(include_path: tuple[str, ...]) -> TaskManager:
-    """lm-eval's index of all its tasks, groups and tags: about ten seconds."""
-    return TaskManager(include_path=[expand(p) for p in include_path] or None)
-
-
-@functools.cache
-def stock_yaml(task: str) -> Path | None:
-    """lm-eval's own file of a task, found by a text search, which takes a second; None for a group or tag.
-
-    Raises ValueError for a name that stands in none of its files.
-    """
-    mentioned = re.compile(rb"(?<![\w-])" + re.escape(task).encode() + rb"(?![\w-])")
-    defined = re.compile(rb"""^task:[ \t]*["']?""" + re.escape(task).encode() + rb"""["']?[ \t]*\r?$""", re.MULTILINE)
-    is_mentioned = False
-    for folder, folders, files in os.walk(Path(lm_eval.utils.__file__).parent / "tasks"):
-        folders.sort()
-        for file in sorted(files):
-            if not file.endswith(".yaml") or not mentioned.search(text := Path(folder, file).read_bytes()):
-                continue
-            if defined.search(text):
-                return Path(folder, file)
-            is_mentioned = True
-    if not is_mentioned:
-        raise ValueError(f"'{task}' is no task, group or tag of lm-eval {_version()} or of include_path")
-    return None
-
-
-def _on_local_files(config: dict[str, Any], benchmark: Benchmark, yaml_path: Path) -> dict[str, Any]:
-    """The task's whole config, its data read by this project where it lies in local files (`path`, or the YAML's data_files)."""
-    config = {key: value for key, value in config.items() if key not in ("tag", "group")}
-    splits = {key: config.get(key) for key in ("test_split", "validation_split", "training_split", "fewshot_split")}
-    if benchmark.path:
-        split = benchmark.split or next((name for name in splits.values() if name), "test")
-        files = {split: benchmark.path}
-    elif config.get("dataset_path") == "json" and (given := (config.get("dataset_kwargs") or {}).get("data_files")):
-        files = given if isinstance(given, dict) else {"train": given}
-        files = {split: _beside(path, yaml_path) for split, path in files.items()}
-    else:
-        return config
-    config |= {key: name if name in files else None for key, name in splits.items()}
-    if not any(name in files for key, name in splits.items() if key != "fewshot_split"):
-        raise ValueError(f"task {benchmark.task} evaluates none of the splits {sorted(files)} that its files give")
-    config |= {"dataset_path": "json", "dataset_name": None, "dataset_kwargs": None}
-    return config | {"custom_dataset": functools.partial(_read_splits, files)}
-
-
-def _beside(path: str, yaml_path: Path) -> str:
-    """A relative data file is looked for from here, then beside its task's YAML."""
-    expanded = expand(path)
-    beside = yaml_path.parent / expanded
-    return str(beside) if not Path(expanded).exists() and beside.exists() else expanded
-
-
-def _read_splits(files: dict[str, str], **unused) -> Any:
-    import datasets
-
-    return datasets.DatasetDict(
-        {
-            split: datasets.Dataset.from_list([row.fields for row in read_rows(Source(path), required=())])
-            for split, path in files.items()
-        }
-    )
-
-
-@contextlib.contextmanager
-def _no_bars() -> Iterator[None]:
-    """No progress bars of `datasets` for files that are read in milliseconds."""
-    import datasets
-
-    was_disabled = datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if not was_disabled:
-            datasets.enable_progress_bars()
-
-
-@functools.cache
-def _quiet() -> None:
-    """lm-eval logs much and compiles a prompt's template for every document; once is enough."""
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    lm_eval.utils.env.from_string = functools.lru_cache(maxsize=256)(lm_eval.utils.env.from_string)
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return version("lm_eval")
-
-
 # ---- running them
 
 
@@ -423,7 +295,7 @@ def _metrics(task, items: list[dict], chance: float | None) -> Iterator[Metric]:
             higher_is_better=higher.get(base, True),
             chance=chance if base in TIED_METRICS else None,
             is_headline=name == headline,
-            signature=f"lm-eval {_version()}, task version {task.VERSION}, {task.config.num_fewshot}-shot",
+            signature=f"lm-eval {VERSION}, task version {task.VERSION}, {task.config.num_fewshot}-shot",
             given=given,
         )
 

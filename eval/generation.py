@@ -18,9 +18,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from base_model.chat import render_prompt
 from eval.results import Metric, item_hash
+from eval.scorer import context_length
 from eval.texts import TEXT_METRICS, repetition
+
+CPU_CACHE_BYTES = 2**29  # keys and values held at once while generating on a CPU
 
 Judge = Callable[..., list[float]]  # judge(prompts, completions, **columns) -> one score a completion
 
@@ -48,8 +53,6 @@ def respond(model, tokenizer, prompts: Sequence[Any], decoding: Decoding) -> tup
 
     Raises ValueError when max_new_tokens leaves no room for a prompt.
     """
-    from eval.scorer import context_length
-
     room = context_length(model) - decoding.max_new_tokens
     if room < 1:
         raise ValueError(
@@ -90,17 +93,32 @@ def continue_ids(
         top_p=decoding.top_p,
         stop_token_ids=(tokenizer.eos_token_id,),
     )
-    made = generate(model, prompts, sampling, pad_id=pad_id, seed=decoding.seed)
-    return [
-        (row[mask].tolist(), bool(stopped))
-        for row, mask, stopped in zip(made.tokens_BR, made.is_response_BR, made.stopped_B, strict=True)
-    ]
+    longest = max(map(len, prompts)) + decoding.max_new_tokens
+    rows = max(1, cache_tokens(model) // longest)
+    while True:
+        try:
+            made = generate(model, prompts, sampling, pad_id=pad_id, seed=decoding.seed, batch_size=rows)
+            return list(zip(made.responses(), made.stopped_B.tolist(), strict=True))
+        except torch.OutOfMemoryError:
+            if rows == 1:
+                raise ValueError(f"out of memory on one prompt and answer of {longest} tokens") from None
+            rows = max(1, min(rows, len(prompts)) // 2)
+            torch.cuda.empty_cache()
+
+
+def cache_tokens(model) -> int:
+    """Tokens whose keys and values are held at once: CPU_CACHE_BYTES of them, on an accelerator a quarter of its free memory."""
+    config = model.config
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    bytes_per_token = 2 * config.num_hidden_layers * heads * width * 4
+    device = next(model.parameters()).device
+    budget = torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else CPU_CACHE_BYTES
+    return max(1, budget // bytes_per_token)
 
 
 def _by_transformers(model, prompts, decoding: Decoding, stop_id: int, pad_id: int, rows: int = 32):
     """The same through `model.generate`, left-padded, prompts of like length together."""
-    import torch
-
     device = next(model.parameters()).device
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
     results: list[tuple[list[int], bool]] = [([], False)] * len(prompts)

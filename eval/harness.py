@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from base_model.checkpoints import sha256_file, write_text_atomically
+from base_model.precision import find_device
 from eval import generation, likelihood
 from eval.checks import checks_of
 from eval.generation import Decoding, Judge
@@ -116,10 +117,10 @@ def _measure_sets(
         )
         record(name, *found, began_s)
     if suite.benchmark_sets:
-        from eval import benchmarks  # late: lm-eval takes a second to import
+        from eval import benchmarks, tasks  # late: lm-eval takes a second to import
 
         lm = benchmarks.BatchedLM(scorer, tokenizer)
-        for benchmark, task in benchmarks.load_tasks(suite.benchmark_sets, suite.include_path):
+        for benchmark, task in tasks.load_tasks(suite.benchmark_sets, suite.include_path):
             began_s = time.monotonic()
             record(task.config.task, *benchmarks.measure(lm, benchmark, task, suite.seed), began_s)
     if suite.kl_set and reference is not None:
@@ -199,13 +200,6 @@ def weights_sha256(checkpoint: Path | str) -> str | None:
     """One hash for the safetensors files of a folder; None where there are none (a hub id)."""
     digests = {path.name: sha256_file(path) for path in sorted(Path(checkpoint).glob("*.safetensors"))}
     return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest() if digests else None
-
-
-def find_device() -> torch.device:
-    """CUDA, else Apple's MPS, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def _numbered(items: list[dict]) -> list[dict]:

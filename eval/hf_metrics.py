@@ -36,7 +36,9 @@ class _TextMetric(evaluate.Metric):
     def _compute(self, predictions: list[str], references: list[str]) -> dict[str, float]:
         made = TEXT_METRICS[self.family]
         pairs = zip(predictions, references, strict=True)
-        items = [{"item": str(i), "scores": made.score(output, reference)} for i, (output, reference) in enumerate(pairs)]
+        items = [
+            {"item": str(i), "scores": made.score(output, reference)} for i, (output, reference) in enumerate(pairs)
+        ]
         return {
             name: estimate(Metric(self.family, name, aggregate, fields), items).value
             for name, (aggregate, fields, _) in made.names.items()

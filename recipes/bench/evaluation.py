@@ -50,6 +50,7 @@ def against_hflm(folder: Path, options: argparse.Namespace) -> None:
     from eval import benchmarks
     from eval.scorer import Scorer
     from eval.suite import Benchmark
+    from eval.tasks import load_tasks
     from recipes.tinytown.benchmarks import TASKS, make_task, task_yaml
 
     logging.disable(logging.WARNING)
@@ -66,7 +67,7 @@ def against_hflm(folder: Path, options: argparse.Namespace) -> None:
     model = to_hf(GPT(config)).eval()
 
     def ours(task):
-        ((benchmark, loaded),) = benchmarks.load_tasks([Benchmark(task)], [str(folder)])
+        ((benchmark, loaded),) = load_tasks([Benchmark(task)], [str(folder)])
         return benchmarks.measure(benchmarks.BatchedLM(Scorer(model), tokenizer), benchmark, loaded, seed=1)[0]
 
     def theirs(task, batch_size):

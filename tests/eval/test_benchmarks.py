@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from eval import benchmarks
-from eval.benchmarks import BatchedLM, load_tasks, stock_yaml
+from eval.benchmarks import BatchedLM
 from eval.results import estimate
 from eval.scorer import Scorer
 from eval.suite import Benchmark
+from eval.tasks import load_tasks, stock_yaml
 from tests.conftest import TEXTS, random_model
 
 ITEMS = 60

@@ -328,3 +328,26 @@ def test_an_evaluation_file_that_is_missing_damaged_or_of_another_schema_is_refu
     (tmp_path / "eval.json").write_text('{"schema": 99}')
     with pytest.raises(ValueError, match="has schema 99, this program reads 1"):
         Evaluation.load(tmp_path)
+
+
+def test_generation_is_bounded_by_memory_and_an_out_of_memory_halves_its_rows(tokenizer, monkeypatch):
+    import base_model.generate
+    from eval import generation
+    from eval.generation import Decoding
+
+    model = random_model("llama", len(tokenizer))
+    prompts = [[1, 10 + i] for i in range(7)]
+    expected = generation.continue_ids(model, tokenizer, prompts, Decoding(max_new_tokens=6))
+    # 2 layers, 2 key/value heads of width 8, keys and values, 4 bytes: 256 bytes a token
+    assert generation.cache_tokens(model) == generation.CPU_CACHE_BYTES // 256
+    real, rows = base_model.generate.generate, []
+
+    def limited(*args, batch_size, **kwargs):
+        rows.append(batch_size)
+        if batch_size > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(*args, batch_size=batch_size, **kwargs)
+
+    monkeypatch.setattr(base_model.generate, "generate", limited)
+    assert generation.continue_ids(model, tokenizer, prompts, Decoding(max_new_tokens=6)) == expected
+    assert rows[1:] == [3, 1]

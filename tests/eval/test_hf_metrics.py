@@ -14,7 +14,9 @@ from tests.eval.test_texts import OUTPUTS, REFERENCES
 def test_each_metric_equals_its_library():
     data = {"predictions": OUTPUTS, "references": REFERENCES}
     scorer = RougeScorer(["rougeL"])
-    expected = sum(scorer.score(r, o)["rougeL"].fmeasure for o, r in zip(OUTPUTS, REFERENCES, strict=True)) / len(OUTPUTS)
+    expected = sum(scorer.score(r, o)["rougeL"].fmeasure for o, r in zip(OUTPUTS, REFERENCES, strict=True)) / len(
+        OUTPUTS
+    )
     assert Rouge().compute(**data)["rougeL"] == pytest.approx(expected)
     assert Bleu().compute(**data) == {"bleu": pytest.approx(BLEU().corpus_score(OUTPUTS, [REFERENCES]).score)}
     assert Chrf().compute(**data) == {"chrf": pytest.approx(CHRF().corpus_score(OUTPUTS, [REFERENCES]).score)}
