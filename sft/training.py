@@ -27,7 +27,7 @@ class TrainingConfig:
     """Settings of the optimisation, by transformers' names. `trainer` reaches every other field of `trl.SFTConfig`."""
 
     learning_rate: float = 1e-3  # peak
-    per_device_train_batch_size: int = 16  # rows of one process
+    per_device_train_batch_size: int = 16  # rows of one process; a packed row holds several sequences
     gradient_accumulation_steps: int = 1
     num_train_epochs: float = 1.0
     max_steps: int = -1  # optimiser steps; -1: as num_train_epochs says
@@ -35,10 +35,10 @@ class TrainingConfig:
     lr_scheduler_type: str = "cosine"
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
-    context_length: int | None = None  # tokens of a row; None: the model's context
+    context_length: int | None = None  # most tokens of a document or conversation; None: the model's context
     packing: bool = True  # several sequences in a row, isolated from each other
     precision: str = (
-        "auto"  # bf16, fp16 or fp32 in the forward pass (weights stay fp32); auto: what is fast on this machine
+        "auto"  # of the forward pass: bf16, fp16, fp32; auto: what is fast on this machine. Weights stay fp32
     )
     gradient_checkpointing: bool = False  # less memory, about 20 % slower
     logging_steps: int = 10

@@ -297,3 +297,19 @@ def test_a_conversation_in_order_passes():
     check_conversation(
         [say("system", "s"), say("user", "u"), say("assistant", "a"), say("user", "u"), say("assistant", "a")]
     )
+
+
+def test_real_alpaca_rows_are_read_by_column_mapping(chat_tokenizer, data_folder):
+    """GPT-4's answers to Alpaca's instructions: a person's file as it is. Rows with an empty output are skipped by rule, not by chance."""
+    columns = {"prompt": "instruction", "context": "input", "completion": "output"}
+    file = data_folder / "alpaca_dolly" / "alpaca_gpt4_1k.jsonl.gz"
+    with gzip.open(file, "rt") as stream:
+        raw = [json.loads(line) for line in stream]
+    counts = RowCounts()
+    source = Source(str(file), columns=columns, on_bad_rows="skip")
+    rows = list(instruction_rows(source, chat_tokenizer, counts, context_tokens=512, on_long_rows="drop"))
+    unusable = sum(not row["output"].strip() or not row["instruction"].strip() for row in raw)
+    assert (counts.read, counts.skipped) == (len(raw), unusable)
+    assert len(rows) == counts.pieces == len(raw) - unusable - counts.dropped_long
+    answer = chat_tokenizer.decode([token for token in rows[0]["labels"] if token != IGNORED])
+    assert answer in {row["output"] + "<|eos|>" for row in raw}
