@@ -79,6 +79,14 @@ def test_a_token_without_probability_is_never_drawn(settings):
     assert sample(logits_BV, ends_B, SamplingConfig(**settings)).tolist() == [1, 3]
 
 
+@pytest.mark.parametrize("settings", [{}, {"top_k": 250}, {"top_p": 0.9999999}])
+def test_the_greatest_uniform_number_stays_inside_though_probabilities_do_not_sum_to_one(settings):
+    logits_BV = torch.randn(2000, 300, generator=torch.Generator().manual_seed(0))
+    logits_BV[:, 290:] = -torch.inf
+    assert (logits_BV.softmax(-1).cumsum(-1)[:, -1] < 1).any(), "the case must occur"
+    assert sample(logits_BV, torch.ones(2000), SamplingConfig(**settings)).max() < 290
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
