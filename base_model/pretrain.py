@@ -19,7 +19,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -35,15 +35,7 @@ from base_model.optim import learning_rate_factor, make_optimizers, scale_learni
 from base_model.precision import find_precision, keep_freed_memory
 from base_model.pretrain_config import PretrainConfig
 from base_model.training_state import load_training_state, model_tensors, read_notes, save_training_state
-
-
-class Loader(Protocol):
-    """What `pretrain` needs of a loader; `base_model.shards.ShardLoader` is one."""
-
-    batch_size: int
-    windows: int  # rows of one epoch, all processes together
-
-    def batch(self, step: int) -> dict[str, Tensor]: ...
+from base_model.validation import Loader, validate
 
 
 @dataclass(frozen=True)
@@ -68,6 +60,7 @@ def pretrain(
     checkpoints: Path | None = None,
     resume_from: Path | str | None = None,
     log: Callable[[dict[str, Any]], None] = lambda metrics: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
     tracker_dir: Path | None = None,
     show_progress: bool = True,
 ) -> Pretrained:
@@ -76,7 +69,7 @@ def pretrain(
     loader.batch(i) is micro-batch i of this process; step s reads micro-batches s accumulation ... (s + 1) accumulation - 1.
     validation: a loader whose batches 0, 1, ... are measured. token_bytes_V: UTF-8 bytes of each token, for bits per byte.
     sample: called on the model now and then, its texts are logged. checkpoints: folder for training state; resume_from: one of its
-    `checkpoint-<step>`. log: gets one dict with "step" (steps done) for each line.
+    `checkpoint-<step>`. log: gets one dict with "step" (steps done) for each line; progress: gets (steps done, all steps).
     Raises ValueError at a loss that is not finite, naming step and batch (the checkpoints before it stay).
     """
     precision = _agree_on_precision(config, resume_from)
@@ -131,8 +124,16 @@ def pretrain(
             bar.set_postfix_str(f"loss {loss:.3f}, {speed:,.0f} tokens/s", refresh=False)
             busy_s, busy_steps = 0.0, 0
         bar.update()
+        progress(done, config.steps)
         if validation is not None and (is_last or (config.eval_every and done % config.eval_every == 0)):
-            metrics = validate(accelerator, wrapped, validation, config, token_bytes_V)
+            with torch.compiler.set_stance("force_eager"):  # a second compilation would cost more than it saves
+                metrics = validate(
+                    accelerator,
+                    lambda batch: _loss(accelerator, wrapped, batch, config),
+                    validation,
+                    config.eval_batches,
+                    token_bytes_V,
+                )
             _report(accelerator, log, done, metrics)
             shown = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in metrics.items())
             _say(accelerator, bar, f"step {done}: {shown}")
@@ -145,9 +146,8 @@ def pretrain(
             )
     bar.close()
     accelerator.end_training()
-    return Pretrained(
-        _whole_model(accelerator, wrapped), config.steps, config.steps * tokens_per_step, precision, metrics
-    )
+    trained = _take_off(accelerator, _whole_model(accelerator, wrapped))
+    return Pretrained(trained, config.steps, config.steps * tokens_per_step, precision, metrics)
 
 
 def _accumulate_gradients(accelerator, wrapped, loader: Loader, step: int, config: PretrainConfig) -> float:
@@ -180,44 +180,6 @@ def _loss(accelerator, wrapped, batch: dict[str, Tensor], config: PretrainConfig
     if config.document_mask:
         documents_BT = batch["document_ids_BT"][:, :-1].to(accelerator.device, non_blocking=True)
     return wrapped(tokens_BT[:, :-1], targets_BT=tokens_BT[:, 1:], document_ids_BT=documents_BT)
-
-
-@torch.no_grad()
-def validate(
-    accelerator: Accelerator,
-    wrapped: torch.nn.Module,
-    loader: Loader,
-    config: PretrainConfig,
-    token_bytes_V: Tensor | None = None,
-) -> dict[str, float]:
-    """`validation_loss` in nats a token, and `bits_per_byte` = sum of nats / (ln 2 x bytes of the predicted tokens).
-
-    Special tokens count in the nats and hold no bytes: saying where a document ends is part of the task. Means are over the loader's
-    first min(eval_batches, one epoch's) batches of every process.
-    """
-    n_batches = max(1, min(config.eval_batches, loader.windows // (loader.batch_size * accelerator.num_processes)))
-    sums = torch.zeros(3, dtype=torch.float64)  # nats, tokens, bytes
-    with torch.compiler.set_stance("force_eager"):  # no second compilation for a few forward passes
-        for i in range(n_batches):
-            batch = loader.batch(i)
-            targets_BT = batch["tokens_BT"][:, 1:]
-            n_bytes = 0 if token_bytes_V is None else token_bytes_V[targets_BT].sum().item()
-            nats = _loss(accelerator, wrapped, batch, config).item() * targets_BT.numel()
-            sums += torch.tensor([nats, targets_BT.numel(), n_bytes], dtype=torch.float64)
-    nats, n_tokens, n_bytes = accelerator.reduce(sums.float().to(accelerator.device)).tolist()
-    metrics = {"validation_loss": nats / n_tokens}
-    if n_bytes:
-        metrics["bits_per_byte"] = nats / (math.log(2) * n_bytes)
-    return metrics
-
-
-def token_bytes(tokenizer) -> Tensor:
-    """UTF-8 bytes of each token of a byte-level or character tokenizer, (V,) long; 0 for special tokens."""
-    special = set(tokenizer.all_special_ids)
-    is_byte_level = "ByteLevel" in tokenizer.backend_tokenizer.decoder.__class__.__name__
-    names = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-    sizes = [len(name) if is_byte_level else len(name.encode("utf-8")) for name in names]
-    return torch.tensor([0 if i in special else size for i, size in enumerate(sizes)])
 
 
 def _agree_on_precision(config: PretrainConfig, resume_from: Path | str | None) -> str:
@@ -300,8 +262,8 @@ def _show_samples(accelerator, wrapped, sample: Callable, log: Callable, step: i
 
 
 def _whole_model(accelerator: Accelerator, wrapped: torch.nn.Module) -> GPT | None:
-    """The trained model itself; where FSDP split it, a whole copy on the main process and None on the others."""
-    model = accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
+    """The model being trained; where FSDP split it, a whole copy on the main process and None on the others."""
+    model = accelerator.unwrap_model(wrapped)
     if not isinstance(model, FSDPModule):
         return model
     weights = model_tensors(model)
@@ -310,3 +272,12 @@ def _whole_model(accelerator: Accelerator, wrapped: torch.nn.Module) -> GPT | No
     whole = GPT(model.config)
     whole.load_state_dict(weights, strict=False)  # a tied head has no entry of its own
     return whole
+
+
+def _take_off(accelerator: Accelerator, model: GPT | None) -> GPT | None:
+    """The model without what accelerate and torch.compile put around it, so that it computes in fp32 and can be trained again."""
+    if model is not None:
+        model = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+        model._compiled_call_impl = None
+        vars(model).pop("_is_accelerate_prepared", None)
+    return model

@@ -126,7 +126,9 @@ def sample(model, tokenizer, prompts: list[str], seed: int) -> list[str]:
 
     begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     ids = [begin + content for content in encode_texts(tokenizer, prompts or [""])]
-    sampling = SamplingConfig(SAMPLE_TOKENS, temperature=0.8, top_p=0.95, stop_token_ids=(tokenizer.eos_token_id,))
+    room = max(1, model.config.context_length - max(map(len, ids)))
+    stops = (tokenizer.eos_token_id,)
+    sampling = SamplingConfig(min(SAMPLE_TOKENS, room), temperature=0.8, top_p=0.95, stop_token_ids=stops)
     pad_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     answers = generate(model, ids, sampling, pad_id=pad_id, seed=seed).responses()
     return [
