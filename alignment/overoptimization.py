@@ -111,7 +111,9 @@ def turnover(method: str, runs: Mapping[str, Sequence[Measured]]) -> str:
 
 
 def exact_tilt(reference_XY: Any, proxy_XY: Any, gold_XY: Any, betas: Sequence[float]) -> list[dict[str, float]]:
-    """The limit on an enumerable task, exact: pi(y|x) ~ ref(y|x) exp(proxy/beta), the best proxy at each KL. Rows {beta, kl_nats, proxy, gold}.
+    """The limit on an enumerable task, exact: pi(y|x) ~ ref(y|x) exp(proxy/beta), the best proxy at each KL.
+
+    Rows {beta, kl_nats, proxy, gold}.
 
     reference_XY: log-probabilities, float64 tensors all three."""
     rows = []

@@ -74,7 +74,9 @@ def parse(*dataclass_types: type, argv: Sequence[str] | None = None) -> tuple[An
     parser.add_argument("--config", metavar="FILE.yaml", help="settings file; flags given beside it win")
     flags = [item.split("=", 1)[0][2:].replace("-", "_") for item in arguments if item.startswith("--")]
     reject_unknown(
-        [f for f in flags if f not in ("help", "config", "no_config")], _spellings([*known, *aliases]), "the command line"
+        [f for f in flags if f not in ("help", "config", "no_config")],
+        _spellings([*known, *aliases]),
+        "the command line",
     )
     if "--config" not in arguments:
         joined = [item for item in arguments if item.startswith("--config=")]
