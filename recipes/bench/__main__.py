@@ -6,8 +6,6 @@ from pathlib import Path
 
 from recipes.cli import command
 
-NOT_BENCHES = {"__init__", "__main__", "timing"}
-
 
 def main(argv: list[str]) -> None:
     names = sorted({p.stem for p in Path(__file__).parent.glob("[a-z]*.py")} - NOT_BENCHES)
