@@ -8,7 +8,7 @@ from recipes.cli import command
 
 
 def main(argv: list[str]) -> None:
-    names = sorted({p.stem for p in Path(__file__).parent.glob("[a-z]*.py")} - NOT_BENCHES)
+    names = sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py") if path.stem != "timing")
     usage = f"usage: python -m recipes.bench {'|'.join(names)} [options]"
     if argv[:1] in (["-h"], ["--help"]):
         print(usage)
