@@ -227,7 +227,8 @@ def length_effect(
 
         d_reward = a d_gold + b d_words / LENGTH_UNIT_WORDS
 
-    (no intercept: the order within a pair is arbitrary), with a bootstrap over prompts; `reward_differences` are raw scores'.
+    (no intercept: the order within a pair is arbitrary), with a bootstrap over prompts; `reward_differences` are raw scores'. Where
+    the reward is not linear in gold and gold goes with length, some of that curvature is counted as length.
 
     Raises ValueError for fewer than LEAST_PROMPTS prompts, and if lengths differ only together with gold or not at all: then the two
     effects cannot be told apart."""

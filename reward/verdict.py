@@ -5,6 +5,11 @@ from typing import Any
 
 from reward.quality import LENGTH_UNIT_WORDS
 
+# Log-odds for LENGTH_UNIT_WORDS more words below which a length effect is not named, however surely it is not 0: it turns an even
+# choice by 2.5 points. The regression takes the reward to be linear in gold, and where it is not, small effects are its own: 0.055
+# [0.012, 0.099] was measured on tinytown with no bias planted, and -0.134 on the pairs of equal gold alone.
+LEAST_LENGTH_EFFECT = 0.1
+
 
 def checks(quality: Mapping[str, Any]) -> list[tuple[str, bool, str]]:
     """(name, passed, detail) of what a reward model must not fail. Worse than "the longer answer wins" is a failure."""
@@ -41,7 +46,7 @@ def findings(quality: Mapping[str, Any]) -> list[str]:
                 f"(difference {gap['mean']:+.1%} [{gap['low']:+.1%}, {gap['high']:+.1%}])"
             )
     effect = quality.get("on_policy", {}).get("length_effect")
-    if effect is not None and (effect["low"] > 0 or effect["high"] < 0):
+    if effect is not None and (effect["low"] > LEAST_LENGTH_EFFECT or effect["high"] < -LEAST_LENGTH_EFFECT):
         sign = "longer" if effect["value"] > 0 else "shorter"
         said.append(
             f"length bias towards {sign} answers: at equal gold score {LENGTH_UNIT_WORDS} more words change the log-odds "

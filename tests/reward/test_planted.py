@@ -5,6 +5,7 @@ Answers to a prompt are its reference, with a rude word, cut off in the middle, 
 winner, and is right with probability max(p, 1 - p) (the Bayes accuracy).
 """
 
+import itertools
 import random
 from functools import lru_cache
 
@@ -47,17 +48,15 @@ def tasks(count, seed):
     return list(found.values())
 
 
-def labelled(annotators, chosen_tasks, rng):
-    """Pairs with labels drawn by the annotators, and the probability with which each pair's winner won."""
+def labelled(annotators, chosen_tasks):
+    """Every pair of a prompt's answers with a label drawn by the annotators, and the probability with which each winner won."""
     pairs, probability_of_winner = [], []
     for row, answers in chosen_tasks:
-        for a, b in (rng.sample(answers, 2) for _ in range(3)):
-            if a != b:
-                winner, probability_a = annotators.prefer(row["record"], a, b)
-                pairs.append(
-                    {**row, "chosen": a, "rejected": b} if winner == 0 else {**row, "chosen": b, "rejected": a}
-                )
-                probability_of_winner.append(probability_a if winner == 0 else 1 - probability_a)
+        for a, b in itertools.combinations(dict.fromkeys(answers), 2):
+            winner, probability_a = annotators.prefer(row["record"], a, b)
+            chosen, rejected = (a, b) if winner == 0 else (b, a)
+            pairs.append({**row, "chosen": chosen, "rejected": rejected})
+            probability_of_winner.append(probability_a if winner == 0 else 1 - probability_a)
     return pairs, np.array(probability_of_winner)
 
 
@@ -94,12 +93,12 @@ def blank(tmp_path_factory):
 def learnt(blank, annotators, tmp_path):
     """(quality, reached accuracy, Bayes accuracy) of a reward model trained on 700 prompts' pairs, on 200 other prompts' pairs.
 
-    Both accuracies are expected over the annotators' draws, so that the luck of 600 labels is not in their difference."""
+    Both accuracies are expected over the annotators' draws, so that the luck of the labels is not in their difference."""
     make, tokenizer = blank
     known, new = tasks(900, 1)[:700], tasks(900, 1)[700:]
-    train, _ = labelled(annotators, known, random.Random(1))
-    heldout, probability_N = labelled(annotators, new, random.Random(2))
-    config = RewardTrainingConfig(learning_rate=2e-3, num_train_epochs=4, precision="fp32", logging_steps=1000)
+    train, _ = labelled(annotators, known)
+    heldout, probability_N = labelled(annotators, new)
+    config = RewardTrainingConfig(learning_rate=4e-3, num_train_epochs=2, precision="fp32", logging_steps=1000)
     trainer = make_trainer(make(), tokenizer, train, config, output_dir=tmp_path, seed=1)
     trainer.train()
     reward = finished(trainer, train, 256, seed=1)
@@ -125,4 +124,5 @@ def test_accuracy_comes_within_3_points_of_what_the_noise_allows_and_the_length_
 def test_without_a_planted_length_bias_none_is_named(blank, tmp_path):
     quality, reached, bayes = learnt(blank, Annotators(noise=0.3, length_bias=0.0, seed=1), tmp_path)
     assert bayes - 0.03 < reached <= bayes
-    assert not any(line.startswith("length bias towards longer answers") for line in findings(quality))
+    assert abs(quality["on_policy"]["length_effect"]["value"]) < 0.1
+    assert not any(line.startswith("length bias towards") for line in findings(quality))

@@ -52,6 +52,17 @@ def test_a_planted_length_bias_is_named_with_its_size():
     )
 
 
+@pytest.mark.parametrize(
+    "low, high, is_named",
+    [(0.012, 0.099, False), (0.05, 0.3, False), (0.11, 0.2, True), (-0.2, -0.11, True), (-0.2, -0.05, False)],
+)
+def test_a_length_effect_is_named_only_where_all_of_its_interval_matters(low, high, is_named):
+    d = np.ones(60)
+    quality = measure(d, 0 * d, pairs([5] * 60, [5] * 60), [])
+    quality["on_policy"] = {"length_effect": {"value": (low + high) / 2, "low": low, "high": high, "n": 60}}
+    assert any(line.startswith("length bias towards") for line in findings(quality)) is is_named
+
+
 def test_a_model_that_prefers_longer_answers_more_than_the_labels_do_is_named():
     rng = np.random.default_rng(3)
     gap = np.where(rng.random(300) < 0.5, 3, -3)
