@@ -238,6 +238,16 @@ def test_batches_hold_rows_of_about_equal_length_and_each_row_once_an_epoch():
     assert sorted(starts[:20]) != starts[:20]  # short batches do not all come first
 
 
+def test_the_trainer_meets_the_batches_in_the_order_that_was_fixed(start):
+    trainer = start(settings(num_train_epochs=2))
+    rows = trainer.train_dataset
+    for number, batch in enumerate(trainer.get_train_dataloader()):
+        expected = [rows[i][side] for side in ("chosen_ids", "rejected_ids") for i in range(4 * number, 4 * number + 4)]
+        met = [ids[mask.bool()].tolist() for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)]
+        assert met == expected
+    assert number == 23
+
+
 def test_the_order_is_fixed_by_its_seed_and_ends_at_a_whole_batch():
     lengths = list(range(50))
     assert length_grouped_order(lengths, 8, 1, seed=1) == length_grouped_order(lengths, 8, 1, seed=1)
