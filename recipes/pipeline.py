@@ -38,6 +38,7 @@ RECIPES = {  # what a pipeline may run: names, not import paths, so that a YAML 
     "ppo": "recipes.ppo",
     "dpo": "recipes.dpo",
 }
+DATA_RECIPES = ("tinytown", "clean", "tokenizer")  # they train nothing
 SELF = "self"
 REFERENCE = re.compile(r"\{(\w+)\}")
 STAGE_KEYS = ("recipe", "config", "set", "seeded", "expected_s", "expected_gib", "compared")
@@ -238,6 +239,7 @@ def estimate(stage: Stage) -> tuple[float | None, float | None]:
 def main(argv: list[str] | None = None) -> Path | None:
     """Run the graph; returns the report's path, or None after a dry run."""
     from recipes.progress import StageTable, print_plan
+    from recipes.stage_process import preload_training_packages
 
     arguments = list(sys.argv[1:] if argv is None else argv)
     (config,) = parse(*CONFIG_TYPES, argv=arguments)
@@ -251,6 +253,8 @@ def main(argv: list[str] | None = None) -> Path | None:
     root.mkdir(parents=True, exist_ok=True)
     lock = lock_folder(root)
     began_s = time.monotonic()
+    if any(stage.recipe not in DATA_RECIPES for stage in stages):
+        preload_training_packages()
     with StageTable(stages, {stage.name: estimate(stage)[0] for stage in stages}) as table:
         for decision in decide(config, stages):
             table.decided(decision)
