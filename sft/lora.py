@@ -4,6 +4,9 @@ LoRA (arXiv:2106.09685) trains W' = W + s B A with W frozen, A (r, d_in) random 
 as its parent; s = lora_alpha / r, or lora_alpha / sqrt(r) with rsLoRA (arXiv:2312.03732). DoRA (arXiv:2402.09353) also trains the length
 of every row of W'. QLoRA (arXiv:2305.14314) keeps W in 4-bit NF4. All of it is PEFT's; here are the settings, and the checks around them.
 
+The role tokens' embeddings are not trained: PEFT's `trainable_token_indices` wraps a tied output head in a module without the `bias` that
+TRL 1.16's fused head reads, and training stops with an AttributeError. Untrained rows are distinct vectors of ordinary length, which serve.
+
 Field names follow TRL's `ModelConfig`. Shapes: B batch, T tokens, V vocabulary.
 """
 
