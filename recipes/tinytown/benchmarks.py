@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from random import Random
 
 from recipes.tinytown import clinic, english, lexicon
-from recipes.tinytown.instructions import Tasker, fact_values
-from recipes.tinytown.questions import POOLS
-from recipes.tinytown.telling import Scene, identity
-from recipes.tinytown.world import Person, Place, the_town
+from recipes.tinytown.instructions import STORY_SHAPES, Tasker
+from recipes.tinytown.telling import Scene
+from recipes.tinytown.world import Person, the_town
 
 
 @dataclass(frozen=True)
@@ -34,16 +33,17 @@ class Item:
 
 
 def qa_item(rng: Random) -> Item:
-    """A passage, a question, four answers of one sort."""
+    """A passage, a question, four answers of one sort, at least two of them from the passage."""
     tasker = Tasker(rng, is_held_out=True)
     while True:
         scene, questions = tasker.passage()
         question = rng.choice(questions)
-        wrong = [w for w in tasker.distractors(scene, question, 3) if w not in question.sentence]
-        if len(wrong) == 3:
+        rivals = [w for w in tasker.distractors(scene, question, 3) if w not in question.sentence]
+        told = scene.text()
+        if len(rivals) == 3 and any(re.search(rf"\b{re.escape(rival)}\b", told) for rival in rivals):
             break
-    right, *others = (f" {_cap(question.sentence_for(option))}" for option in (question.answer, *wrong))
-    return Item(f"{scene.text()}\n{question.question}", right, tuple(others))
+    right, *others = (f" {_cap(question.sentence_for(option))}" for option in (question.answer, *rivals))
+    return Item(f"{told}\n{question.question}", right, tuple(others))
 
 
 FACT_FRAMES = {
@@ -51,7 +51,7 @@ FACT_FRAMES = {
         "Ask anyone in town what {n} does, and they will say: {n} is the",
         "{n} has worked in Tinytown for years, and is the",
     ),
-    "street": ("To visit {n}, you must go where {n} lives: that is {on}", "The house of {n} stands {on}"),
+    "street": ("To visit {n}, you must go where {n} lives: that is", "The house of {n} stands"),
     "pet": ("The animal at the house of {n} answers to the name of", "When {n} whistles, up runs a pet called"),
     "food": (
         "If {n} could eat just one dish for ever, it would be",
@@ -65,89 +65,96 @@ def facts_item(rng: Random) -> Item:
     """A resident's attribute, asked in a frame that no text uses; wrong choices are true of other residents."""
     town = the_town()
     person = rng.choice(town.people)
-    attribute, value = rng.choice(list(person.facts().items()))
-    value = value.partition(" ")[2] if attribute == "pet" else value
-    taken = sorted({_fact_value(p, attribute) for p in town.people if attribute in p.facts()} - {value})
-    if attribute == "street":
-        taken = [street for street in taken if (street == "Chapel Hill") == (value == "Chapel Hill")] or [
-            s for s in fact_values("street") if s != value
-        ]
-    wrong = rng.sample(taken, 3)
-    context = rng.choice(FACT_FRAMES[attribute]).format(n=person.name, on="on" if value == "Chapel Hill" else "in")
-    return Item(context, f" {value}.", tuple(f" {w}." for w in wrong))
+    attribute = rng.choice(list(person.facts()))
+    value = _fact_value(person, attribute)
+    values = [
+        _fact_value(p, attribute) for p in town.people if attribute in p.facts()
+    ]  # common ones as often wrong as right
+    context = rng.choice(FACT_FRAMES[attribute]).format(n=person.name)
+    return Item(context, f" {value}.", tuple(f" {w}." for w in _three_others(values, value, rng)))
 
 
 def _fact_value(person: Person, attribute: str) -> str:
+    """How a choice names the value: a pet by its name, a street with its preposition."""
     value = person.facts()[attribute]
+    if attribute == "street":
+        return f"{'on' if value == 'Chapel Hill' else 'in'} {value}"
     return value.partition(" ")[2] if attribute == "pet" else value
 
 
+def _three_others(values: list[str], right: str, rng: Random) -> list[str]:
+    """Three different values, none of them the right one; what is in the list twice is drawn twice as often."""
+    others: list[str] = []
+    while len(others) < 3:
+        if (other := rng.choice(values)) not in (right, *others):
+            others.append(other)
+    return others
+
+
 def endings_item(rng: Random) -> Item:
-    """A story without its ending; the wrong endings are the same sentence about somebody or something else."""
+    """A story without its ending. The wrong endings are those of other stories, told of the same people and the same thing.
+
+    They are chosen so that the right one is the longest, the second longest, ... equally often."""
     tasker = Tasker(rng, is_held_out=True)
+    rank = rng.randrange(4)  # how many of the wrong endings are to be longer
     while True:
         scene, _ = tasker.passage()
-        ending = scene.ending
-        beginning = scene.text()[: -len(ending)].rstrip()
-        swaps = _swaps(scene, ending, rng)
-        if len(swaps) >= 3 and beginning:
-            return Item(beginning, f" {ending}", tuple(f" {w}" for w in rng.sample(swaps, 3)))
+        if not {"h", "f"} <= scene.cast.keys():
+            continue
+        beginning = scene.text()[: -len(scene.ending)].rstrip()
+        others = {_ending_told_of(scene, rng) for _ in range(12)}
+        longer = sorted(e for e in others if len(e) > len(scene.ending))
+        shorter = sorted(e for e in others if len(e) < len(scene.ending))
+        if len(longer) >= rank and len(shorter) >= 3 - rank:
+            wrong = rng.sample(longer, rank) + rng.sample(shorter, 3 - rank)
+            return Item(beginning, f" {scene.ending}", tuple(f" {ending}" for ending in wrong))
 
 
-SWAP_POOLS = (
-    *tuple(POOLS[c] for c in ("thing", "food", "animal", "plant", "song", "good", "object", "role", "topic")),
-    lexicon.ANIMAL_NAMES,
-)
-
-
-def _swaps(scene: Scene, ending: str, rng: Random) -> list[str]:
-    """The ending with a person, a thing or both replaced by others that the story does not know."""
-    told = scene.text()
-    people = [p for p in scene.cast.values() if isinstance(p, Person) and p.name in ending]
-    words = [identity(value) for value in scene.cast.values() if not isinstance(value, (Person, Place))]
-    swappable = {word: pool for word in words if f" {word}" in ending for pool in SWAP_POOLS if word in pool}
-    swapped = set()
-    for _ in range(12):
-        text = ending
-        for person in people:
-            if rng.random() < 0.6:
-                other = rng.choice([p for p in scene.town if p.gender == person.gender and p.name not in told])
-                text = text.replace(person.name, other.name)
-        for word, pool in swappable.items():
-            if rng.random() < 0.6:
-                other = rng.choice([option for option in pool if option not in told])
-                text = english.fix_articles(re.sub(rf"\b{re.escape(word)}\b", other, text))
-        if text != ending:
-            swapped.add(text)
-    return sorted(swapped)
+def _ending_told_of(scene: Scene, rng: Random) -> str:
+    """The ending of a story of another shape, with the people, the thing and the place of this scene."""
+    while True:
+        shape = rng.choice(STORY_SHAPES)
+        other = Scene(rng, is_brief=True)
+        other.preset = {key: scene.cast[key] for key in ("h", "f", "t", "p") if key in scene.cast}
+        shape.tell(other)
+        if {event[0] for event in other.world.events}.isdisjoint(
+            {e[0] for e in scene.world.events} - {"have", "feel", "go"}
+        ):
+            return other.ending
 
 
 def grammar_item(rng: Random) -> Item:
-    """A minimal pair: a sentence and the same with one mistake (agreement, article, pronoun, tense, plural, word order)."""
+    """A minimal pair: a sentence and the same with one mistake. Every contrast comes in both directions, so that no word gives it away."""
     scene = Scene(rng, is_held_out=True)
     h, f = scene.person("h"), scene.person("f")
     thing, place, hobby = scene.thing("t"), scene.place("p"), rng.choice(lexicon.HOBBIES)
-    he, him, his = ("she", "her", "her") if h.gender == "f" else ("he", "him", "his")
-    wrong_he, wrong_his = ("he", "his") if h.gender == "f" else ("she", "her")
-    good = rng.choice(lexicon.GOODS)
-    verb, _, rest = hobby.partition(" ")
-    number = rng.choice(("three", "four", "five", "six"))
-    pairs = (
-        (f"{h.name} always {english.third(hobby)} {place.preposition} the {place.noun}.", f"{h.name} always {hobby} {place.preposition} the {place.noun}."),
-        (f"{h.name} and {f.name} {hobby} together.", f"{h.name} and {f.name} {english.third(hobby)} together."),
-        (f"Yesterday {h.name} did not {hobby}.", f"Yesterday {h.name} did not {english.past(hobby)}."),
-        (f"{f.name} bought {number} {english.plural(good)}.", f"{f.name} bought {number} {good}."),
-        (f"{h.name} lost {english.with_article(thing.noun)}.", f"{h.name} lost {'a' if english.has_vowel_sound(thing.noun) else 'an'} {thing.noun}."),
-        (f"{h.name} took {his} {thing.noun} and went home, for {he} was tired.", f"{h.name} took {his} {thing.noun} and went home, for {wrong_he} was tired."),
-        (f"{h.name} sat alone and talked to {him}self.".replace("herself", "herself"), f"{h.name} sat alone and talked to {'him' if him == 'her' else 'her'}self."),
-        (f"The {thing.quality} {thing.noun} was lying {place.preposition} the {place.noun}.", f"The {thing.noun} {thing.quality} was lying {place.preposition} the {place.noun}."),
-        (f"{h.name} gave the {thing.noun} to {f.name}.", f"{h.name} gave the {thing.noun} {f.name} to."),
-        (f"The {english.plural(good)} are in the basket of {h.name}.", f"The {english.plural(good)} is in the basket of {h.name}."),
-        (f"{h.name} wants to {hobby} with {f.name}.", f"{h.name} wants to {english.third(hobby)} with {f.name}."),
+    at_place = f"{place.preposition} the {place.noun}"
+    he, his, own = ("she", "her", "herself") if h.gender == "f" else ("he", "his", "himself")
+    wrong_he, wrong_his, wrong_own = ("he", "his", "himself") if h.gender == "f" else ("she", "her", "herself")
+    good, number = rng.choice(lexicon.GOODS), rng.choice(("three", "four", "five", "six"))
+    one, many, does, did = good, english.plural(good), english.third(hobby), english.past(hobby)
+    # as many nouns that want "an" as nouns that want "a"
+    wants_an = rng.random() < 0.5
+    counted = rng.choice([noun for noun in lexicon.THINGS if english.has_vowel_sound(noun) == wants_an])
+    article, wrong_article = ("an", "a") if english.has_vowel_sound(counted) else ("a", "an")
+    contrasts = (  # frame, then (right, wrong) of either direction
+        (f"{h.name} {{}} {at_place}.", (f"always {does}", f"always {hobby}"), None),
+        (f"{h.name} and {f.name} {{}} {at_place}.", (f"always {hobby}", f"always {does}"), None),
+        (f"Yesterday {h.name} {{}} with {f.name}.", (did, hobby), (f"did not {hobby}", f"did not {did}")),
+        (f"{f.name} bought {{}} {at_place}.", (f"{number} {many}", f"{number} {one}"), (f"one {one}", f"one {many}")),
+        (f"{h.name} lost {{}} {counted} {at_place}.", (article, wrong_article), None),
+        (f"{h.name} took the {thing.noun} and went home, for {{}} was tired.", (he, wrong_he), None),
+        (f"{h.name} sat alone and talked to {{}}.", (own, wrong_own), None),
+        (f"{h.name} put {{}} {thing.noun} down {at_place}.", (his, wrong_his), None) if he == "she" else
+        (f"{h.name} washed {{}} own {thing.noun} {at_place}.", (his, wrong_his), None),
+        (f"The {{}} lay {at_place}.", (f"{thing.quality} {thing.noun}", f"{thing.noun} {thing.quality}"), None),
+        (f"{h.name} gave {{}}.", (f"the {thing.noun} to {f.name}", f"to the {thing.noun} {f.name}"), None),
+        (f"{{}} in the bag of {h.name}.", (f"The {many} are", f"The {many} is"), (f"The {one} is", f"The {one} are")),
+        (f"{h.name} {{}} with {f.name}.", (f"wants to {hobby}", f"wants to {does}"), (f"often {does}", f"often {hobby}")),
     )  # fmt: skip
-    del wrong_his, verb, rest
-    right, wrong = rng.choice([pair for pair in pairs if pair[0] != pair[1]])
-    return Item("", right, (wrong,))
+    frame, forward, back = rng.choice(contrasts)
+    right, wrong = back if back and rng.random() < 0.5 else forward
+    return Item("", english.sentence_case(frame.format(right)), (english.sentence_case(frame.format(wrong)),))
 
 
 def clinic_item(rng: Random) -> Item:
@@ -155,7 +162,9 @@ def clinic_item(rng: Random) -> Item:
     scene = Scene(rng, is_held_out=True)
     case = clinic.draw_case(rng, scene)
     c = case.condition
-    rivals = [x for x in clinic.CONDITIONS if x.name != c.name]
+    rivals = [
+        x for x in clinic.CONDITIONS if x.name != c.name and len(x.species) > 1
+    ]  # those that could be asked about
     kind = rng.randrange(4)
     start = (
         f"{scene.cast['o'].name} came with {case.patient}, {english.with_article(case.species)} of {case.weight_kg} kg."
@@ -170,10 +179,9 @@ def clinic_item(rng: Random) -> Item:
         pool, right = [x.finding for x in rivals], c.finding
         context = f"{start} It had {clinic.named(c.name)}. On examination there was"
     else:
-        rates = sorted({x.dose_mg_per_kg for x in clinic.CONDITIONS} - {c.dose_mg_per_kg})
-        pool, right = [f"{rate * case.weight_kg} mg" for rate in rates], f"{case.dose_mg} mg"
+        pool, right = [f"{x.dose_mg_per_kg * case.weight_kg} mg" for x in rivals], f"{case.dose_mg} mg"
         context = f"{start} Rx: {c.drug} {c.dose_mg_per_kg} mg/kg ="
-    return Item(context, f" {right}.", tuple(f" {w}." for w in rng.sample(pool, 3)))
+    return Item(context, f" {right}.", tuple(f" {w}." for w in _three_others(pool, right, rng)))
 
 
 def _cap(text: str) -> str:
@@ -202,7 +210,9 @@ def make_task(name: str, seed: int, count: int = ITEMS_PER_TASK) -> list[dict]:
 
 
 def task_yaml(name: str) -> str:
-    """The lm-eval task file. `{{data_dir}}` is not resolved by lm-eval: load it with `--include_path` from the folder's parent, or see README.md."""
+    """The lm-eval task file; it names its data by the bare file name. Minimal pairs have accuracy alone, as BLiMP's have."""
+    metrics = ("acc",) if name == "tinytown_grammar" else ("acc", "acc_norm")
+    listed = "".join(f"  - metric: {metric}\n    aggregation: mean\n    higher_is_better: true\n" for metric in metrics)
     return f"""task: {name}
 dataset_path: json
 dataset_kwargs:
@@ -215,12 +225,6 @@ doc_to_choice: "{{{{choices}}}}"
 doc_to_target: answer
 target_delimiter: ""
 metric_list:
-  - metric: acc
-    aggregation: mean
-    higher_is_better: true
-  - metric: acc_norm
-    aggregation: mean
-    higher_is_better: true
-metadata:
+{listed}metadata:
   version: 1.0
 """

@@ -16,8 +16,6 @@ from recipes.tinytown import english, lexicon
 from recipes.tinytown.telling import COUNTED, Scene
 from recipes.tinytown.world import Person
 
-HELD_OUT_CASE_RATE = 8  # one (species, condition) pair in this many is kept for the held-out sets
-
 
 @dataclass(frozen=True)
 class Condition:
@@ -85,9 +83,9 @@ ROUTE_WORDS = {"PO": "by mouth", "SC": "under the skin", "TOP": "on the skin"}
 
 
 def is_held_out_case(species: str, condition: str) -> bool:
-    """Whether this (species, condition) pair is kept for the held-out sets. A fixed rule."""
-    value = sum((i + 3) * byte for i, byte in enumerate(f"{species}/{condition}".encode()))
-    return value % HELD_OUT_CASE_RATE == 0
+    """Whether this (species, condition) pair is kept for the held-out sets: one species of each illness that several can have."""
+    sufferers = BY_NAME[condition].species
+    return len(sufferers) > 1 and species == sufferers[len(condition) % len(sufferers)]
 
 
 @cache

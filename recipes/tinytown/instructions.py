@@ -71,10 +71,16 @@ class Tasker:
                 return scene, questions
 
     def distractors(self, scene: Scene, question: Question, count: int) -> list[str]:
-        """Wrong answers of the same sort, those that the passage mentions first."""
+        """Wrong answers of the same sort, those that the passage mentions first; strangers beside a stranger's name."""
         told = scene.text()
         rivals = rivals_in_category(question.category, question.answer)
-        mentioned = [r for r in rivals if re.search(rf"\b{re.escape(r)}\b", told) and r not in question.answer]
+        present = [name for name in _people(scene) if name != question.answer] if question.category == "person" else []
+        strangers = lexicon.HELD_OUT_FEMALE_NAMES + lexicon.HELD_OUT_MALE_NAMES
+        if question.answer in strangers:
+            rivals = tuple(name for name in strangers if name != question.answer)
+        mentioned = present or [
+            r for r in rivals if re.search(rf"\b{re.escape(r)}\b", told) and r not in question.answer
+        ]
         self.rng.shuffle(mentioned)
         others = [
             r for r in self.rng.sample(rivals, min(len(rivals), count + 4)) if r not in mentioned and r not in told

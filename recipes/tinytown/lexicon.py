@@ -138,7 +138,7 @@ THINGS = {
     "lantern": "tool", "basket": "tool", "notebook": "paper", "map": "paper", "key": "keepsake", "ring": "keepsake", "watch": "keepsake",
     "whistle": "music", "flute": "music", "fiddle": "music", "bucket": "tool", "spade": "tool", "rope": "tool", "ladder": "tool",
     "paintbrush": "tool", "kettle": "kitchen", "teapot": "kitchen", "cup": "kitchen", "jar": "kitchen", "blanket": "clothing",
-    "cushion": "clothing", "mirror": "keepsake", "candle": "tool", "clock": "keepsake", "compass": "tool", "telescope": "tool",
+    "cushion": "clothing", "mirror": "keepsake", "candle": "tool", "clock": "keepsake", "compass": "tool", "telescope": "tool", "oar": "tool", "album": "paper", "atlas": "paper", "ornament": "keepsake",
     "coat": "clothing", "apron": "clothing", "purse": "keepsake", "locket": "keepsake", "brooch": "keepsake", "ribbon": "clothing",
     "spinning top": "toy", "puppet": "toy", "toy boat": "toy", "wagon": "toy", "sledge": "toy", "bicycle": "toy", "bell": "music",
     "trumpet": "music", "harp": "music", "accordion": "music", "vase": "kitchen", "bowl": "kitchen", "spoon": "kitchen",

@@ -145,6 +145,8 @@ def questions_about(events: list[tuple[str, ...]]) -> Iterator[Question]:
             same = [e for e in events if e[0] == verb and all(e[1 + roles.index(r)] == words[r] for r in given)]
             if len({e[1 + roles.index(role)] for e in same}) != 1:
                 continue
+            if (verb, role) == ("go", "place") and _other_places(events, answer):
+                continue  # whoever lost a thing at the well has been there, too
             blanked = words | {role: "{answer}", "goods": "{answer}"}
             if role == "place":
                 blanked["at_place"] = "{at_place}"
@@ -162,6 +164,11 @@ def questions_about(events: list[tuple[str, ...]]) -> Iterator[Question]:
                 sentence.format(**blanked),
             )
             yield Question(verb, role, item.question, item.sentence_for(answer), answer, category, item.pattern)
+
+
+def _other_places(events: list[tuple[str, ...]], place: str) -> bool:
+    """Whether something happened at another place."""
+    return any(arg in lexicon.PLACES and arg != place for event in events for arg in event[1:])
 
 
 @cache

@@ -72,6 +72,7 @@ class Scene:
         self.town: Town = the_town()
         self.world = World()
         self.cast: dict[str, object] = {}
+        self.preset: dict[str, object] = {}  # what to cast under a key instead of drawing it
         self.has_held_out = False
         self.paragraphs: list[list[str]] = [[]]
         self.ending = ""
@@ -95,6 +96,9 @@ class Scene:
     def person(
         self, key: str, *, gender: str | None = None, is_child: bool | None = None, job: bool | None = None
     ) -> Person:
+        if key in self.preset:
+            self.cast[key] = self.preset[key]
+            return self.cast[key]
         present = [p for p in self.cast.values() if isinstance(p, Person)]
         things = [t.noun for t in self.cast.values() if isinstance(t, Thing)]
         if gender is None and len(present) == 1:
@@ -118,11 +122,16 @@ class Scene:
         self.cast[key] = person
         return person
 
-    def thing(self, key: str, categories: str = "") -> Thing:
-        """Cast a thing under `key`, of one of the space-separated categories (any when empty), with a colour or another quality."""
+    def thing(self, key: str, categories: str = "", *, among: tuple[str, ...] = ()) -> Thing:
+        """Cast a thing under `key`: one of `among`, or of the space-separated categories (any when empty), with one quality."""
+        suitable = among or _things_in(categories)
+        wanted = self.preset.get(key)
+        if isinstance(wanted, Thing) and wanted.noun in suitable:
+            self.cast[key] = wanted
+            return wanted
         present = {t.noun for t in self.cast.values() if isinstance(t, Thing)}
         people = [p.name for p in self.cast.values() if isinstance(p, Person)]
-        pool = [n for n in _things_in(categories) if n not in present]
+        pool = [n for n in suitable if n not in present]
         if not self.is_held_out:
             pool = [n for n in pool if not any(is_reserved_pair(person, n) for person in people)]
         elif not self.has_held_out and people:
@@ -137,6 +146,10 @@ class Scene:
 
     def place(self, key: str, *, is_outdoors: bool = False) -> Place:
         """Cast a place under `key`, different from the places cast so far; is_outdoors: only places under the open sky."""
+        wanted = self.preset.get(key)
+        if isinstance(wanted, Place):
+            self.cast[key] = wanted
+            return wanted
         present = {p.noun for p in self.cast.values() if isinstance(p, Place)}
         while (noun := self.pick(_PLACE_NOUNS)) in present or (is_outdoors and noun in lexicon.INDOORS):
             pass

@@ -8,24 +8,6 @@ from recipes.tinytown.shapes.beats import feel, open_story
 from recipes.tinytown.shapes.registry import shape
 from recipes.tinytown.telling import Scene
 
-MAKEABLE = (
-    "kite",
-    "doll",
-    "puppet",
-    "toy boat",
-    "birdhouse",
-    "stool",
-    "scarf",
-    "cushion",
-    "wagon",
-    "sledge",
-    "spinning top",
-    "apron",
-    "shawl",
-    "bowl",
-    "vase",
-    "spoon",
-)
 MATERIALS = {
     "kite": ("paper", "sticks"), "doll": ("cloth", "wool"), "puppet": ("wood", "string"), "toy boat": ("bark", "a handkerchief"),
     "birdhouse": ("planks", "nails"), "stool": ("oak", "glue"), "scarf": ("wool", "patience"), "cushion": ("feathers", "linen"),
@@ -37,9 +19,7 @@ MATERIALS = {
 
 def cast_made_thing(s: Scene, key: str) -> None:
     """Cast a thing that people can make, and what it is made of."""
-    while s.thing(key).noun not in MATERIALS:
-        del s.cast[key]
-    s.cast["stuff"], s.cast["stuff2"] = MATERIALS[s.cast[key].noun]
+    s.cast["stuff"], s.cast["stuff2"] = MATERIALS[s.thing(key, among=tuple(MATERIALS)).noun]
 
 
 @shape("story")
