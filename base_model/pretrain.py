@@ -32,7 +32,7 @@ from tqdm import tqdm
 
 from base_model.gpt import GPT
 from base_model.optim import learning_rate_factor, make_optimizers, scale_learning_rates
-from base_model.precision import find_precision, keep_freed_memory
+from base_model.precision import find_device, find_precision, keep_freed_memory
 from base_model.pretrain_config import PretrainConfig
 from base_model.training_state import load_training_state, model_tensors, read_notes, save_training_state
 from base_model.validation import Loader, validate
@@ -145,7 +145,8 @@ def pretrain(
                 checkpoints, done, wrapped, optimizers, accelerator, notes, keep=config.keep_checkpoints
             )
     bar.close()
-    accelerator.end_training()
+    for tracker in accelerator.trackers:
+        tracker.finish()
     trained = _take_off(accelerator, _whole_model(accelerator, wrapped))
     return Pretrained(trained, config.steps, config.steps * tokens_per_step, precision, metrics)
 
@@ -182,11 +183,19 @@ def _loss(accelerator, wrapped, batch: dict[str, Tensor], config: PretrainConfig
     return wrapped(tokens_BT[:, :-1], targets_BT=tokens_BT[:, 1:], document_ids_BT=documents_BT)
 
 
+def join_processes() -> PartialState:
+    """This process's place among those that were launched together; over gloo where there is no accelerator.
+
+    Without cpu=True accelerate would let processes on a machine without GPUs train on their own, each unaware of the others.
+    """
+    return PartialState(cpu=find_device().type == "cpu")
+
+
 def _agree_on_precision(config: PretrainConfig, resume_from: Path | str | None) -> str:
     """The precision of every process: the checkpoint's, else the first process's finding (a race may end otherwise elsewhere)."""
     if resume_from:
         return read_notes(resume_from)["precision"]
-    state = PartialState()
+    state = join_processes()
     found = [find_precision(config.precision, state.device) if state.is_main_process else ""]
     return broadcast_object_list(found)[0]
 
@@ -198,7 +207,7 @@ def _make_accelerator(config: PretrainConfig, precision: str, tracker_dir: Path 
         mixed_precision="no" if precision == "fp32" else precision,
         log_with=trackers if tracker_dir else None,
         project_config=ProjectConfiguration(logging_dir=str(tracker_dir)) if tracker_dir else None,
-        cpu=PartialState().device.type == "cpu",
+        cpu=join_processes().device.type == "cpu",
     )
     if tracker_dir and trackers:
         accelerator.init_trackers("pretrain", config=asdict(config))

@@ -75,12 +75,11 @@ def main(argv: list[str] | None = None) -> Path | None:
     if text.tokenizer is None:
         raise ValueError("--tokenizer is needed: the folder that `python -m recipes.tokenizer` wrote")
 
-    from accelerate import PartialState
     from transformers import AutoTokenizer
 
     from base_model.gpt import GPT
     from base_model.plan import flops_per_token
-    from base_model.pretrain import pretrain
+    from base_model.pretrain import join_processes, pretrain
     from base_model.shards import ShardLoader
     from base_model.validation import token_bytes
 
@@ -92,7 +91,7 @@ def main(argv: list[str] | None = None) -> Path | None:
     config = shape.model_config(vocab_size=len(tokenizer))
     tokenizer.model_max_length = config.context_length
 
-    processes = PartialState()
+    processes = join_processes()
     rows = training.rows_per_micro_batch(processes.num_processes)
     place = {"seed": run_config.seed, "rank": processes.process_index, "world_size": processes.num_processes}
     validation = None
