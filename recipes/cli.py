@@ -92,7 +92,7 @@ def parse(*dataclass_types: type, argv: Sequence[str] | None = None) -> tuple[An
     with tempfile.NamedTemporaryFile(
         "w", suffix=".yaml"
     ) as expanded:  # TrlParser reads a file; give it the expanded one
-        yaml.safe_dump(values, expanded)
+        yaml.safe_dump(values, expanded, sort_keys=False)  # the order of stages is the file's
         expanded.flush()
         arguments[position + 1] = expanded.name
         return _instances(parser, arguments)
