@@ -41,8 +41,9 @@ class Annotators:
         key = record if isinstance(record, str) else json.dumps(record, sort_keys=True)
         first, second = sorted((a, b))  # asked the other way round, the same answer wins
         throw = _uniform(f"{self.seed}\0{annotator}\0{key}\0{first}\0{second}")
-        winner = first if throw < self.probability(key, first, second) else second
-        return (0 if winner == a else 1), self.probability(key, a, b)
+        probability = self.probability(key, first, second)
+        winner = first if throw < probability else second
+        return (0 if winner == a else 1), (probability if a == first else 1 - probability)
 
 
 @lru_cache(maxsize=65536)

@@ -117,6 +117,13 @@ def _ending_told_of(scene: Scene, rng: Random) -> str:
         other = Scene(rng, is_brief=True)
         other.preset = {key: scene.cast[key] for key in ("h", "f", "t", "p") if key in scene.cast}
         shape.tell(other)
+        people = [
+            value.name
+            for value in other.cast.values()
+            if isinstance(value, Person) and value not in scene.cast.values()
+        ]
+        if any(name in other.ending for name in people):
+            continue  # a third person gives it away
         if {event[0] for event in other.world.events}.isdisjoint(
             {e[0] for e in scene.world.events} - {"have", "feel", "go"}
         ):

@@ -12,48 +12,65 @@ import statsmodels.api as sm
 from recipes.tinytown.annotators import Annotators
 from recipes.tinytown.rubric import score
 
-RECORD = {"expect": "answer", "must": [["kite"], ["Nora"], ["well"]], "words": [1, 60]}
-PARTS = [
-    *(
-        "Nora had a kite.",
-        "It was by the well.",
-        "She was happy",
-        "the sun shone",
-        "Nora sang a song.",
-        "at the market",
-    ),
-    *("A kite.", "an kite", "The bird sang in the old tree by the water."),
-]
+RECORD = {"expect": "answer", "must": [["kite"], ["Nora"], ["well"], ["Felix"]], "words": [1, 200]}
 KEY = json.dumps(RECORD)
+ASKED_FOR = ["A kite flew up.", "Nora was there.", "It was by the well.", "Then Felix came."]
+FILLING = [
+    *(
+        "The sun shone over the roofs.",
+        "Rain drummed on the windows all day.",
+        "Somebody played the piano.",
+        "The bells had just rung.",
+    ),
+    *(
+        "A cart went by.",
+        "Children drew on the stones with chalk.",
+        "There was a smell of bread and soup.",
+        "The wind came from the north.",
+    ),
+    *(
+        "It was warm enough to sit outside.",
+        "The town was busy in the morning.",
+        "Bees hummed in the garden.",
+        "An owl called at night.",
+    ),
+    *(
+        "Frost sparkled on the grass and every puddle had turned to ice.",
+        "Washing hangs from one side of the street to the other.",
+    ),
+]
 PAIRS = 20_000
-VOTES = 4  # annotators a pair: one vote each tells a coefficient to 1.1 % at best, four to 0.55 %
+VOTES = (
+    12  # annotators a pair, so that 2 % is more than three standard errors of each coefficient (checked in the test)
+)
 
 
 @pytest.fixture(scope="module")
 def responses():
+    """Answers with nought to four of the things asked for, and up to fourteen sentences more: gold and length vary apart."""
     rng = Random(5)
-    made = {" ".join(rng.choices(PARTS, k=rng.randint(1, 6))) for _ in range(400)}
-    made = sorted(text for text in made if score(RECORD, text).total > 0)
-    golds = [score(RECORD, text).total for text in made]
-    assert len(set(golds)) > 10 and max(golds) - min(golds) > 0.5
-    return made
+    made = {
+        " ".join(rng.sample(ASKED_FOR, rng.randint(1, 4)) + rng.sample(FILLING, rng.randint(0, len(FILLING))))
+        for _ in range(400)
+    }
+    return sorted(made)
 
 
-@pytest.mark.parametrize(("noise", "length_bias"), [(0.15, 0.3), (0.3, 0.8)])
+@pytest.mark.parametrize(("noise", "length_bias"), [(0.15, 0.3), (0.3, 0.6)])
 def test_noise_and_length_bias_are_recovered_within_2_percent(responses, noise, length_bias):
-    """An independent fit (statsmodels' Logit) to 20,000 pairs; seeds are the first ones tried."""
+    """An independent fit (statsmodels' binomial GLM) to 20,000 pairs, each asked of 12 annotators; the seed is the first one tried."""
     annotators, rng = Annotators(noise, length_bias, seed=1), Random(1)
     gold = {text: score(RECORD, text).total for text in responses}
-    rows, chosen = [], []
+    differences, votes = [], []
     for _ in range(PAIRS):
         a, b = rng.sample(responses, 2)
-        difference = [gold[a] - gold[b], (len(a.split()) - len(b.split())) / 10]
-        for annotator in range(VOTES):
-            rows.append(difference)
-            chosen.append(annotators.prefer(KEY, a, b, annotator=annotator)[0] == 0)
-    fitted = sm.Logit(np.array(chosen, float), np.array(rows)).fit(disp=False).params
-    assert 1 / fitted[0] == pytest.approx(noise, rel=0.02)
-    assert fitted[1] == pytest.approx(length_bias, rel=0.02)
+        differences.append([gold[a] - gold[b], (len(a.split()) - len(b.split())) / 10])
+        for_a = sum(annotators.prefer(KEY, a, b, annotator=annotator)[0] == 0 for annotator in range(VOTES))
+        votes.append([for_a, VOTES - for_a])
+    fit = sm.GLM(np.array(votes), np.array(differences), family=sm.families.Binomial()).fit()
+    assert 3 * fit.bse[0] * noise < 0.02 and 3 * fit.bse[1] / length_bias < 0.02
+    assert 1 / fit.params[0] == pytest.approx(noise, rel=0.02)
+    assert fit.params[1] == pytest.approx(length_bias, rel=0.02)
 
 
 def test_agreement_with_gold_is_as_configured(responses):
