@@ -9,7 +9,6 @@ from random import Random
 import pytest
 
 from recipes.tinytown import benchmarks, clinic, lexicon
-from recipes.tinytown.english import fix_articles
 from recipes.tinytown.form import faults
 from recipes.tinytown.instructions import Tasker
 from recipes.tinytown.questions import QUESTIONS, ROLES, questions_about
