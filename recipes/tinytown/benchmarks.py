@@ -102,6 +102,8 @@ def endings_item(rng: Random) -> Item:
         if not {"h", "f"} <= scene.cast.keys():
             continue
         beginning = scene.text()[: -len(scene.ending)].rstrip()
+        if scene.cast["h"].name not in beginning or scene.cast["f"].name not in beginning:
+            continue
         others = {_ending_told_of(scene, rng) for _ in range(12)}
         longer = sorted(e for e in others if len(e) > len(scene.ending))
         shorter = sorted(e for e in others if len(e) < len(scene.ending))
