@@ -120,6 +120,17 @@ def test_resuming_a_finished_phase_samples_nothing_again(command, tmp_path, monk
         main([*command("x", judge="nobody"), "--resume"])
 
 
+def test_each_batch_of_prompts_draws_numbers_of_its_own(command, monkeypatch):
+    from reward import on_policy
+
+    sample, seeds = on_policy.sample_answers, []
+    monkeypatch.setattr(
+        on_policy, "sample_answers", lambda *a, seed, **o: seeds.append(seed) or sample(*a, seed=seed, **o)
+    )
+    main(command())
+    assert len(seeds) == len(set(seeds)) == 3  # 12 prompts, 5 at once
+
+
 def test_gold_orders_by_its_score_and_leaves_the_margin(command):
     from recipes.tinytown.rubric import gold_judge
 

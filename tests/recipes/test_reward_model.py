@@ -180,6 +180,8 @@ def test_a_run_killed_in_training_resumes_to_the_same_weights(command, tmp_path)
     assert sealed.is_file() and not (tmp_path / "killed" / "manifest.json").exists()
     resumed = main([*arguments, "--resume"])
     assert read_manifest(resumed)["notes"]["resumed_from"].startswith("checkpoint-")
+    steps = [json.loads(line)["step"] for line in (resumed / "log.jsonl").read_text().splitlines()]
+    assert steps.count(5) == 1  # it went on; training anew would end with the same weights, and log step 5 twice
     ours, theirs = weights(resumed), weights(whole)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 

@@ -215,11 +215,12 @@ def test_the_best_of_n_curve_starts_at_the_mean_and_its_ceiling_is_gold():
 
 
 def test_agreement_on_policy_samples_counts_pairs_of_unequal_gold():
-    proxy, gold = [[3.0, 1.0, 2.0], [1.0, 1.0, 2.0]], [[0.9, 0.1, 0.1], [0.5, 0.4, 0.4]]
-    report = on_policy_report(proxy, gold, [["a b", "a", "a b c"], ["a", "a b", "a"]])
-    assert (report["answers"], report["pairs_with_unequal_gold"]) == (6, 4)
-    assert report["agreement"]["value"] == pytest.approx((1 + 1 + 0.5 + 0) / 4)
-    assert report["length_effect"] is None  # two prompts cannot tell
+    proxy = [[3.0, 1.0, 2.0], [1.0, 1.0, 2.0], [1.0, 2.0, 3.0]]
+    gold = [[0.9, 0.1, 0.1], [0.5, 0.4, 0.4], [0.1, 0.2, 0.3]]  # the last rises: the sign of the gold gap counts
+    report = on_policy_report(proxy, gold, [["a b", "a", "a b c"], ["a", "a b", "a"], ["a", "b", "c"]])
+    assert (report["answers"], report["pairs_with_unequal_gold"]) == (9, 7)
+    assert report["agreement"]["value"] == pytest.approx((1 + 1 + 0.5 + 0 + 3) / 7)
+    assert report["length_effect"] is None  # three prompts cannot tell
 
 
 def test_an_ensemble_report_compares_members_mean_and_disagreement():
