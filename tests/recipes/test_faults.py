@@ -38,7 +38,13 @@ def command(path: Path) -> list[str]:
     return [sys.executable, "-m", "recipes.pipeline", "--config", str(path)]
 
 
+def take_ctrl_c() -> None:
+    """A shell's background jobs, and so a test run among them, ignore Ctrl-C and hand that on: a terminal's command does not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(path: Path, **options) -> subprocess.Popen:
+    options.setdefault("preexec_fn", take_ctrl_c)
     return subprocess.Popen(
         command(path), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
     )
@@ -62,7 +68,7 @@ def files_of(run: Path) -> dict:
 
 
 def test_ctrl_c_is_one_line_and_the_same_command_goes_on_to_the_same_bytes(tmp_path):
-    slow = {"documents": 3000}
+    slow = {"documents": 6000}
     path = graph(tmp_path, data={}, more=slow)
     process = start(path, start_new_session=True)
     wait_for(tmp_path / "runs" / "more" / "started.json")
