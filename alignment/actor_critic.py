@@ -94,7 +94,7 @@ class ActorCritic(nn.Module):
         if not want_value:
             return TokenOutputs(logprob_N, None, entropy_N)
         if self.critic is not None:
-            hidden_ND = self.critic(**model_inputs(tokens_BT)).last_hidden_state.flatten(0, 1)[place_N]
+            hidden_ND = self.critic(**model_inputs(tokens_BT)).last_hidden_state.flatten(0, 1).index_select(0, place_N)
         elif not value_trains_trunk:
             hidden_ND = hidden_ND.detach()
         return TokenOutputs(logprob_N, self._values(hidden_ND), entropy_N)
@@ -132,7 +132,7 @@ def packed_logits(model: nn.Module, tokens_BT: Tensor, place_N: Tensor) -> tuple
     def pick(module: nn.Module, inputs: tuple) -> tuple:
         hidden_BTD = inputs[0]
         if hidden_BTD.shape[:-1] == tokens_BT.shape:
-            caught.append(hidden_BTD.flatten(0, 1)[place_N])
+            caught.append(hidden_BTD.flatten(0, 1).index_select(0, place_N))
             return (caught[-1].unsqueeze(0), *inputs[1:])
         return inputs
 

@@ -8,6 +8,7 @@ value: what stands in a masked place (NaN included) reaches neither a result nor
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -29,8 +30,9 @@ def aligned_logprobs(logits: Tensor, targets: Tensor) -> Tensor:
         raise ValueError(
             f"logits {tuple(logits.shape)} need targets of shape {tuple(logits.shape[:-1])}, got {tuple(targets.shape)}"
         )
-    logits = logits.float()
-    return logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
+    # cross_entropy is its negative in one pass over V, forward and backward; gather - logsumexp takes three
+    nll = F.cross_entropy(logits.float().flatten(0, -2), targets.flatten(), reduction="none")
+    return -nll.view(targets.shape)
 
 
 def token_logprobs(logits_BTV: Tensor, tokens_BT: Tensor) -> Tensor:

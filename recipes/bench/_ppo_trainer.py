@@ -1,6 +1,6 @@
 """One PPO trainer in a process of its own, for `recipes.bench ppo`: `trl`, or ours as `separate` or `shared`.
 
-    python -m recipes.bench._ppo_trainer KIND PRESET ORACLE FOLDER
+    python -m recipes.bench._ppo_trainer KIND PRESET PRECISION ORACLE FOLDER
 
 Reads JSON lines: {"updates": n} trains n updates and answers with seconds by part; {"learn": n} trains a fresh policy for n updates and
 answers with its (KL, reward) curve, measured by this project's own sampling and forward for either trainer.
@@ -14,7 +14,10 @@ import time
 from collections import defaultdict
 from typing import Any
 
+from recipes.bench.ppo import ANSWER
+
 EPISODES, PROMPT_TOKENS, RESPONSE_TOKENS, MICROBATCH, PASSES, KL_COEF, LEARNING_RATE = 64, 24, 32, 16, 4, 0.05, 3e-4
+IS_BF16 = sys.argv[3:4] == ["bf16"]
 SPECIAL = ("<pad>", "<bos>", "<eos>")
 
 
@@ -93,7 +96,7 @@ class Ours:
         args = PPOConfig(
             folder, max_steps=updates, rollout_batch_size=EPISODES, max_completion_length=RESPONSE_TOKENS, kl_coef=KL_COEF,
             num_ppo_epochs=PASSES, num_mini_batches=1, per_device_train_batch_size=MICROBATCH, learning_rate=LEARNING_RATE,
-            critic_learning_rate=LEARNING_RATE, critic=kind, critic_warmup_steps=0, bf16=False, use_cpu=True, disable_tqdm=True,
+            critic_learning_rate=LEARNING_RATE, critic=kind, critic_warmup_steps=0, bf16=IS_BF16, use_cpu=True, disable_tqdm=True,
             alarm_eos_rate=None,
         )  # fmt: skip
         self.trainer = PPOTrainer(
@@ -135,7 +138,7 @@ class TRL:
             output_dir=folder, per_device_train_batch_size=MICROBATCH, gradient_accumulation_steps=EPISODES // MICROBATCH,
             num_mini_batches=1, num_ppo_epochs=PASSES, total_episodes=EPISODES * updates, response_length=RESPONSE_TOKENS,
             stop_token="eos", temperature=1.0, kl_coef=KL_COEF, learning_rate=LEARNING_RATE, missing_eos_penalty=1.0,
-            adam_epsilon=1e-5, bf16=False, gradient_checkpointing=False, use_cpu=True, report_to=[], save_strategy="no",
+            adam_epsilon=1e-5, bf16=IS_BF16, gradient_checkpointing=False, use_cpu=True, report_to=[], save_strategy="no",
             disable_tqdm=True, num_sample_generations=0, local_rollout_forward_batch_size=EPISODES, logging_steps=10**9,
         )  # fmt: skip
 
@@ -219,28 +222,34 @@ def yardstick(policy, tokenizer):
     return points, look
 
 
+def reply(answer: dict) -> None:
+    """One line that the parent knows from the trainers' own output."""
+    print(ANSWER + json.dumps(answer), flush=True)
+
+
 def main() -> None:
-    kind, preset_name, oracle, folder = sys.argv[1:]
+    kind, preset_name, _, oracle, folder = sys.argv[1:]
     if kind == "trl":
         sys.path.insert(0, oracle)
     trainer = None
     for line in sys.stdin:
         work = json.loads(line)
         if "learn" in work:
-            print(json.dumps({"curve": learn(kind, preset_name, folder, work["learn"])}), flush=True)
+            reply({"curve": learn(kind, preset_name, folder, work["learn"])})
             continue
         updates = work["updates"]
         if trainer is None:
             trainer = TRL(preset_name, folder, updates=updates) if kind == "trl" else Ours(kind, preset_name, folder)
-        began_s = time.perf_counter()
+        began_s, began_cpu_s = time.perf_counter(), time.process_time()
         parts = trainer.run(updates)
         answer = {
             "seconds": time.perf_counter() - began_s,
+            "cpu_seconds": time.process_time() - began_cpu_s,
             "parts": parts,
             "episodes": updates * EPISODES,
             "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         }
-        print(json.dumps(answer), flush=True)
+        reply(answer)
 
 
 def learn(kind: str, preset_name: str, folder: str, updates: int) -> list[list[float]]:

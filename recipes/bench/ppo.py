@@ -3,16 +3,15 @@
     pip download trl==1.12.0 --no-deps -d build/trl && unzip -q build/trl/trl-1.12.0*.whl -d build/trl-1.12.0
     python -m recipes.bench ppo [--oracle build/trl-1.12.0] [--rounds 5] [--learning_updates 40]
 
-Same model (random weights), prompts, reward, batch, passes and optimizer steps: 64 episodes of 24 + 32 tokens, 4 passes of one step in
-microbatches of 16, float32. Each trainer lives in a process of its own and they take turns. Ours runs twice: with a separate critic, as
-TRL has it, and with a value head on the policy. Without the oracle's folder only ours is timed.
-
-Expect on 2 CPU cores at least 2 times TRL's episodes/s with the separate critic and 4 times with the shared trunk.
+Same model (random weights), prompts, reward, batch, passes and optimizer steps: 64 episodes of 24 + 32 tokens, 4 passes of one
+step in microbatches of 16, at one precision. Each trainer lives in a process of its own and they take turns. Ours runs twice: with a
+separate critic, as TRL has it, and with a value head on the policy. Without the oracle's folder only ours is timed.
 """
 
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from typing import Any
 from recipes.bench.timing import Timings, machine
 
 ROOT = Path(__file__).parents[2]
+ANSWER = "answer: "
 PARTS = ("rollout", "scoring", "forward", "update")
 
 
@@ -32,7 +32,8 @@ class Trainer:
     def __init__(self, kind: str, options: argparse.Namespace, folder: str) -> None:
         self.kind = kind
         oracle = str(Path(options.oracle).resolve())
-        command = [sys.executable, "-m", "recipes.bench._ppo_trainer", kind, options.preset, oracle, f"{folder}/{kind}"]
+        command = [sys.executable, "-m", "recipes.bench._ppo_trainer", kind, options.preset]
+        command += [options.precision, oracle, f"{folder}/{kind}"]
         self.log = open(f"{folder}/{kind}.log", "w+")  # noqa: SIM115 - closed with the process
         self.process = subprocess.Popen(
             command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True
@@ -44,8 +45,8 @@ class Trainer:
         self.process.stdin.write(json.dumps(work) + "\n")
         self.process.stdin.flush()
         for line in self.process.stdout:
-            if line.startswith("{"):
-                return json.loads(line)
+            if line.startswith(ANSWER):  # a trainer prints its own lines, too
+                return json.loads(line.removeprefix(ANSWER))
         self.process.wait()
         self.log.seek(0)
         raise ValueError(
@@ -74,6 +75,7 @@ def main(argv: list[str] | None = None) -> None:
         "--oracle", default="build/trl-1.12.0", help="folder into which trl 1.12.0's wheel was unzipped"
     )
     parser.add_argument("--preset", default="llama-2m", help="a size in base_model/gpt.py")
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"), help="of all trainers (autocast)")
     parser.add_argument("--rounds", type=int, default=5, help="counted rounds; one more warms up")
     parser.add_argument("--updates", type=int, default=2, help="updates in a round")
     parser.add_argument("--learning_updates", type=int, default=40, help="updates of the run that is judged; 0: none")
@@ -96,28 +98,31 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _speed(trainers: list[Trainer], options: argparse.Namespace) -> None:
-    seconds: dict[str, list[float]] = {trainer.kind: [] for trainer in trainers}
-    parts: dict[str, list[dict]] = {trainer.kind: [] for trainer in trainers}
-    episodes, peak_bytes = 0, {}
+    rounds: dict[str, list[dict[str, Any]]] = {trainer.kind: [] for trainer in trainers}
     for number in range(options.rounds + 1):
         for trainer in trainers:
             answer = trainer.ask(updates=options.updates)
-            episodes, peak_bytes[trainer.kind] = answer["episodes"], answer["peak_bytes"]
             if number:
-                seconds[trainer.kind].append(answer["seconds"])
-                parts[trainer.kind].append(answer["parts"])
-    timings = Timings(seconds)
+                rounds[trainer.kind].append(answer)
+    wall, cpu = (
+        Timings({k: [r[what] for r in done] for k, done in rounds.items()}) for what in ("seconds", "cpu_seconds")
+    )
+    episodes = rounds[trainers[0].kind][0]["episodes"]
     print(machine())
     print(
-        f"{options.preset}, float32, {episodes // options.updates} episodes an update, medians of {options.rounds} rounds in turn"
+        f"{options.preset}, {options.precision}, {episodes // options.updates} episodes an update; medians of "
+        f"{options.rounds} rounds in turn; CPU time is what a busy machine leaves comparable"
     )
-    print(f"{'trainer':>9} {'episodes/s':>11} {'times TRL':>10} {'peak MB':>8}   seconds an update: {'  '.join(PARTS)}")
-    for kind in seconds:
-        rate = episodes / timings.median_s(kind)
-        ratio = f"{timings.ratio('trl', kind):10.2f}" if "trl" in seconds else f"{'':10}"
-        each = [sorted(p[part] for p in parts[kind])[len(parts[kind]) // 2] / options.updates for part in PARTS]
-        shown = "  ".join(f"{value:.3f}" for value in each)
-        print(f"{kind:>9} {rate:11.1f} {ratio} {peak_bytes[kind] / 1e6:8.0f}   {shown}")
+    print(
+        f"{'trainer':>9} {'episodes/s':>11} {'times TRL':>10} {'in CPU time':>12} {'peak MB':>8}   s an update: {'  '.join(PARTS)}"
+    )
+    for kind, done in rounds.items():
+        ratios = [f"{timings.ratio('trl', kind):.2f}" if "trl" in rounds else "" for timings in (wall, cpu)]
+        parts = [statistics.median(answer["parts"][part] for answer in done) / options.updates for part in PARTS]
+        print(
+            f"{kind:>9} {episodes / wall.median_s(kind):11.1f} {ratios[0]:>10} {ratios[1]:>12} "
+            f"{done[-1]['peak_bytes'] / 1e6:8.0f}   {'  '.join(f'{value:.3f}' for value in parts)}"
+        )
 
 
 def _learning(trainers: list[Trainer], updates: int) -> None:
