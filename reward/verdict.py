@@ -53,7 +53,10 @@ def findings(quality: Mapping[str, Any]) -> list[str]:
             f"of winning by {effect['value']:+.2f} [{effect['low']:+.2f}, {effect['high']:+.2f}]"
         )
     temperature = quality["calibration"]["temperature"]
-    if not 0.8 < temperature < 1.25:
+    helps = (
+        quality["calibration"]["nll_nats_at_temperature"] < quality["calibration"]["nll_nats"]
+    )  # on the other half of the prompts
+    if helps and not 0.8 < temperature < 1.25:
         kind = "overconfident" if temperature > 1 else "underconfident"
         before, after = quality["calibration"]["ece"], quality["calibration"]["ece_at_temperature"]
         said.append(

@@ -81,6 +81,16 @@ def test_overconfidence_is_named_with_its_temperature():
     assert float(line.split("temperature is ")[1].split()[0]) == pytest.approx(5, rel=0.15)
 
 
+def test_a_temperature_that_does_not_help_on_other_prompts_is_not_called_overconfidence():
+    """Scores without a signal: the fitted temperature is far from 1, and means nothing."""
+    d = np.ones(60)
+    quality = measure(d, 0 * d, pairs([5] * 60, [5] * 60), [])
+    quality["calibration"] |= {"temperature": 1.76, "nll_nats": 0.6931, "nll_nats_at_temperature": 0.6953}
+    assert not any("confident" in line for line in findings(quality))
+    quality["calibration"] |= {"nll_nats_at_temperature": 0.6}
+    assert any(line.startswith("overconfident") for line in findings(quality))
+
+
 def test_best_of_n_that_falls_in_gold_is_named():
     gold = np.tile(np.arange(8.0), (40, 1))
     proxy = -np.abs(gold - 2)  # likes a middling answer best
