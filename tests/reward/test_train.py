@@ -42,16 +42,16 @@ def settings(**changes):
 
 @pytest.fixture
 def start(chat_checkpoint, chat_tokenizer, tmp_path):
-    """start(config, lora=None, ...): a trainer on the made pairs, from the tiny chat checkpoint."""
+    """start(config, lora=None, ...): a trainer on the made pairs, from the tiny chat checkpoint, that writes to tmp_path / folder."""
 
-    def make(config=None, pairs=None, **options):
+    def make(config=None, pairs=None, folder="out", **options):
         model = load_for_reward(chat_checkpoint, seed=3)
         return make_trainer(
             model,
             chat_tokenizer,
             pairs or made_pairs(),
             config or settings(),
-            output_dir=tmp_path / "out",
+            output_dir=tmp_path / folder,
             seed=3,
             **options,
         )
@@ -128,14 +128,15 @@ def trained_weights(trainer):
 @pytest.mark.parametrize("lora", [None, LoRAConfig(lora_r=4)], ids=["full", "lora"])
 def test_a_stopped_and_resumed_run_ends_with_the_same_bits(start, lora, tmp_path):
     config = settings(num_train_epochs=2, save_steps=7)  # 24 steps; the stop is inside the second epoch
-    whole = start(config, lora=lora)
+    whole = start(config, lora=lora, folder="whole")
     whole.train()
     expected, log = trained_weights(whole), whole.state.log_history
-    stopped = start(config, lora=lora, callbacks=[stop_after(14)])
+    # Not beside the whole run's newer checkpoints: to the rotation of old ones this run's own would be the oldest.
+    stopped = start(config, lora=lora, folder="stopped", callbacks=[stop_after(14)])
     stopped.train()
     assert stopped.state.global_step == 14
-    resumed = start(config, lora=lora)
-    resumed.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-14"))
+    resumed = start(config, lora=lora, folder="stopped")
+    resumed.train(resume_from_checkpoint=str(tmp_path / "stopped" / "checkpoint-14"))
     assert all(torch.equal(tensor, expected[name]) for name, tensor in resumed.model.state_dict().items())
     losses = [entry["loss"] for entry in log if "loss" in entry]
     assert losses[14:] == [entry["loss"] for entry in resumed.state.log_history if "loss" in entry][14:]

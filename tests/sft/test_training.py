@@ -53,11 +53,11 @@ def weights(trainer):
 )
 def test_resumed_training_ends_with_the_same_bits(tmp_path, chat_tokenizer, rows, lora):
     """Also over the end of an epoch, with dropout, from the adapter's own checkpoint."""
-    whole = trainer_in(tmp_path, chat_tokenizer, rows, lora)
+    whole = trainer_in(tmp_path / "whole", chat_tokenizer, rows, lora)
     whole.train()
     assert whole.state.epoch > 1
-    again = trainer_in(tmp_path, chat_tokenizer, rows, lora)
-    again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
+    again = trainer_in(tmp_path / "again", chat_tokenizer, rows, lora)
+    again.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-6"))
     ours, theirs = weights(again), weights(whole)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert again.state.num_input_tokens_seen == whole.state.num_input_tokens_seen
