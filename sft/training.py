@@ -77,7 +77,8 @@ def make_trainer(
     heldout: Dataset | None = None,
     callbacks: Sequence[transformers.TrainerCallback] = (),
 ) -> SFTTrainer:
-    """A trainer on rows of `input_ids` and `labels` (packed ones with `seq_lengths`). `heldout` rows give `eval_loss` when evaluated.
+    """A trainer on rows of `input_ids` and `labels` (packed ones with `seq_lengths`). `heldout` rows give `eval_loss` when evaluated:
+    the mean over learnt tokens of each batch, averaged over batches by their rows.
 
     Raises ValueError for a name in `config.trainer` that `trl.SFTConfig` does not have."""
     from transformers import PrinterCallback, ProgressCallback, TrainerCallback
@@ -85,6 +86,16 @@ def make_trainer(
 
     from base_model.precision import find_precision, keep_freed_memory
     from sft.attention import pays_here, use_float32_attention
+
+    class WholeHeldoutTrainer(SFTTrainer):
+        """transformers drops evaluation's last, partial batch with the training's; here every held-out row is measured."""
+
+        def get_eval_dataloader(self, eval_dataset=None):
+            drops, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
+            try:
+                return super().get_eval_dataloader(eval_dataset)
+            finally:
+                self.args.dataloader_drop_last = drops
 
     class TrueTokenCount(TrainerCallback):
         """TRL counts one row's positions where there are B; the state's own count is right, and survives a resume."""
@@ -100,7 +111,7 @@ def make_trainer(
     args = trainer_arguments(config, output_dir=output_dir, seed=seed, padding_free=flash)
     # Several processes would fill an epoch's last, partial batch with rows that they have seen already.
     args.dataloader_drop_last = len(dataset) >= args.train_batch_size * args.world_size
-    trainer = SFTTrainer(
+    trainer = WholeHeldoutTrainer(
         model=model,
         args=args,
         data_collator=None if flash else RowCollator(tokenizer.pad_token_id),
