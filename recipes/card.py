@@ -47,7 +47,14 @@ def model_card(manifest: dict[str, Any], folder: Path) -> str:
     stage = manifest["stage"]
     auto = "AutoModelForSequenceClassification" if stage == "reward_model" else "AutoModelForCausalLM"
     failed = [check for check in manifest["checks"] if not check["passed"]]
-    parents = [[p["stage"], f"`{p['path']}`", f"`{p['sha256'][:16]}`"] for p in manifest["parents"]]
+    parents = [
+        [
+            p["stage"],
+            f"`{p['path']}`" + (f" at `{p['revision'][:12]}`" if "revision" in p else ""),
+            f"`{p['sha256'][:16]}`",
+        ]
+        for p in manifest["parents"]
+    ]
     data = [[f"`{d['path']}`", f"`{(d['sha256'] or 'from the hub')[:16]}`"] for d in manifest["data"]]
     settings = [[name, f"`{_cell(value)}`"] for name, value in manifest["config"].items() if value is not None]
     peak_gib = manifest["peak_memory_bytes"]["host"] / 2**30

@@ -8,9 +8,10 @@ prints the tree of parents and data; exit status 1, and the changed or missing f
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from recipes.cli import command
-from recipes.record import describe_data, read_manifest, run_files, weights_sha256
+from recipes.record import describe_data, parent_folder, read_manifest, run_files, weights_sha256
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,10 @@ def trace(folder: Path | str, expected_sha256: str | None = None) -> Node:
             problems.append(f"{folder / name} is missing")
         elif now[name] != digest:
             problems.append(f"{folder / name} was changed after the run")
-    children = [trace(parent["path"], parent["sha256"]) for parent in manifest["parents"]]
+    children = [
+        trace_hub(parent) if "revision" in parent else trace(parent["path"], parent["sha256"])
+        for parent in manifest["parents"]
+    ]
     for data in manifest["data"]:
         found = describe_data(data["path"])["sha256"]
         state = "from a hub" if data["sha256"] is None else data["sha256"][:12]
@@ -55,6 +59,18 @@ def trace(folder: Path | str, expected_sha256: str | None = None) -> Node:
         children.append(Node(f"data {data['path']}  {state}", tuple(wrong)))
     label = f"{folder}  [{manifest['stage']}, seed {manifest['seed']}]  {weights_sha256(folder)[:12]}"
     return Node(label, tuple(problems), tuple(children))
+
+
+def trace_hub(parent: dict[str, Any]) -> Node:
+    """A parent from the hub: its weights in the cache are checked; where it is not in this machine's cache, that is said."""
+    label = f"{parent['path']} at {parent['revision'][:12]}, from a hub"
+    try:
+        folder = parent_folder(parent)
+    except FileNotFoundError:
+        return Node(f"{label}  (not in the cache: not checked)", ())
+    is_same = weights_sha256(folder) == parent["sha256"]
+    wrong = f"{parent['path']}: the weights in the cache are not those that its child was made from"
+    return Node(f"{label}  {parent['sha256'][:12]}", () if is_same else (wrong,))
 
 
 def lines(node: Node, prefix: str = "", branch: str = "") -> list[str]:

@@ -90,24 +90,59 @@ def read_manifest(folder: Path | str) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-def describe_parent(folder: Path | str) -> dict[str, Any]:
-    """{path, stage, sha256}: the hash is of the parent's weights, or of its manifest where it has no weights (a data stage).
+def describe_parent(parent: Path | str) -> dict[str, Any]:
+    """{path, stage, sha256} of a checkpoint's folder, or of a hub id, and then its {revision} too: the commit of what lies in the cache.
 
-    Raises FileNotFoundError if the folder is not there, ValueError if it is a run that did not finish.
+    sha256 is of the parent's weights, or of all its files where it has no weights (a data stage).
+    Raises FileNotFoundError if the parent is nowhere, ValueError if it is a run that did not finish.
     """
-    folder = Path(folder)
+    folder = Path(parent)
+    revision = {}
     if not folder.is_dir():
-        raise FileNotFoundError(f"the parent {folder} is not there; run its stage first")
+        folder = hub_snapshot(parent)
+        revision = {"revision": folder.name}
     manifest = read_manifest(folder)
     if manifest is None and (folder / "started.json").is_file():
         raise ValueError(
             f"the parent {folder} has no manifest.json: its stage did not finish; run it again with --resume"
         )
-    return {
-        "path": str(folder),
-        "stage": manifest["stage"] if manifest else "external",
-        "sha256": weights_sha256(folder),
-    }
+    stage = manifest["stage"] if manifest else "external"
+    return {"path": str(parent), "stage": stage, "sha256": weights_sha256(folder)} | revision
+
+
+def parent_folder(described: dict[str, Any]) -> Path:
+    """The folder on this disk of a parent as `describe_parent` told of it. Raises FileNotFoundError if it is no longer there."""
+    if "revision" in described:
+        return hub_snapshot(described["path"], described["revision"])
+    folder = Path(described["path"])
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is missing")
+    return folder
+
+
+def hub_snapshot(name: Path | str, revision: str | None = None) -> Path:
+    """The cached files of a hub model, in a folder named by their commit. `revision` None: main, fetched if it is not there.
+
+    A given revision is only looked for in the cache. Raises FileNotFoundError, also where `name` can only be a missing folder."""
+    first = Path(name).parts[0] if Path(name).parts else "."
+    is_path = Path(name).is_absolute() or str(name).startswith(".") or ("/" in str(name) and Path(first).is_dir())
+    why = "it can be no hub id"
+    if not is_path:
+        from huggingface_hub import snapshot_download
+
+        try:
+            return Path(
+                snapshot_download(
+                    str(name),
+                    revision=revision,
+                    local_files_only=revision is not None,
+                    allow_patterns=["model*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"],
+                    ignore_patterns=["*/*"],
+                )
+            )
+        except (OSError, ValueError) as error:  # a ValueError says that the name is no hub id
+            why = f"as a hub id: {' '.join(str(error).split())}"
+    raise FileNotFoundError(f"the parent {name} is not there; run its stage first ({why})")
 
 
 def weights_sha256(folder: Path | str) -> str:

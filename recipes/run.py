@@ -70,7 +70,7 @@ class Run:
         parents: Sequence[Path | str] = (),
         data: Sequence[Path | str] = (),
     ) -> "Run":
-        """Open `run_config.output_dir`.
+        """Open `run_config.output_dir`. A parent is a checkpoint's folder, or a hub id.
 
         Raises ValueError if it holds a finished run (without --overwrite), files that no run made, another running process, or an
         interrupted run with other settings (with --resume); FileNotFoundError or ValueError if a parent is missing or unfinished.
@@ -232,7 +232,7 @@ class Run:
         """Refuse a checkpoint whose tokenizer or chat template is not its first parent's (a template may be added)."""
         if not self.parents:
             return
-        parent, mine = record.tokenizer_hashes(self.parents[0]["path"]), record.tokenizer_hashes(self.dir)
+        parent, mine = (record.tokenizer_hashes(folder) for folder in (record.parent_folder(self.parents[0]), self.dir))
         for name, what in (("tokenizer_sha256", "tokenizer"), ("template_sha256", "chat template")):
             if parent[name] is not None and parent[name] != mine[name]:
                 raise ValueError(

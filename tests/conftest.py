@@ -69,6 +69,22 @@ def llama_checkpoint(tmp_path_factory, tokenizer):
     return write_checkpoint(tmp_path_factory.mktemp("llama") / "base", tokenizer, "llama")
 
 
+def put_in_hub_cache(cache: Path, name: str, checkpoint: Path, commit: str) -> Path:
+    """A checkpoint as huggingface_hub keeps it: blobs named by hash, a snapshot of links to them, main's commit. Returns the snapshot."""
+    from base_model.checkpoints import sha256_file
+
+    repository = cache / f"models--{name.replace('/', '--')}"
+    snapshot = repository / "snapshots" / commit
+    for folder in (repository / "blobs", repository / "refs", snapshot):
+        folder.mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    for file in checkpoint.iterdir():
+        blob = repository / "blobs" / sha256_file(file)
+        blob.write_bytes(file.read_bytes())
+        (snapshot / file.name).symlink_to(Path("../../blobs", blob.name))
+    return snapshot
+
+
 @pytest.fixture(scope="session")
 def gpt2_checkpoint(tmp_path_factory, tokenizer):
     """Folder of a tiny random GPT-2 checkpoint. Read only: write runs elsewhere."""

@@ -2,7 +2,7 @@ import pytest
 
 from recipes.lineage import main, trace
 from recipes.run import Run, RunConfig
-from tests.conftest import random_model
+from tests.conftest import put_in_hub_cache, random_model, write_checkpoint
 
 
 @pytest.fixture
@@ -50,3 +50,23 @@ def test_a_removed_file_is_named(family):
 def test_a_folder_without_a_record_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"has no manifest.json"):
         main([str(tmp_path)])
+
+
+def test_a_parent_from_the_hub_is_checked_where_the_cache_has_it(tmp_path, tokenizer, monkeypatch, capsys):
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    checkpoint = write_checkpoint(tmp_path / "local", tokenizer)
+    snapshot = put_in_hub_cache(tmp_path / "hub", "someone/tiny", checkpoint, commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    child = Run.start("ppo", RunConfig(output_dir=str(tmp_path / "ppo")), parents=["someone/tiny"])
+    child.finish(random_model("llama", len(tokenizer), seed=1), tokenizer)
+    main([str(tmp_path / "ppo")])
+    assert capsys.readouterr().out.splitlines()[1].startswith("└─ someone/tiny at 0123456789ab, from a hub  ")
+    weights = snapshot / "model.safetensors"
+    weights.resolve().write_bytes(weights.read_bytes() + b" ")
+    with pytest.raises(
+        ValueError, match="someone/tiny: the weights in the cache are not those that its child was made from"
+    ):
+        main([str(tmp_path / "ppo")])
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "empty"))
+    assert trace(tmp_path / "ppo").all_problems() == []
+    assert "not in the cache: not checked" in trace(tmp_path / "ppo").children[0].label

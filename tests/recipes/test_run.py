@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -7,7 +8,9 @@ import pytest
 import torch
 
 from recipes.run import Run, RunConfig
-from tests.conftest import random_model, write_checkpoint
+from tests.conftest import TEXTS, put_in_hub_cache, random_model, write_checkpoint
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,57 @@ def test_an_unfinished_or_missing_parent_is_refused(tmp_path):
         start(tmp_path / "child", parents=[tmp_path / "parent"])
     with pytest.raises(FileNotFoundError, match="run its stage first"):
         start(tmp_path / "child", parents=[tmp_path / "absent"])
+
+
+def test_a_name_that_is_neither_a_folder_nor_in_the_hubs_cache_is_refused(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"the parent someone/absent is not there; run its stage first \(as a hub id"
+    ):
+        start(tmp_path / "child", parents=["someone/absent"])
+    with pytest.raises(
+        FileNotFoundError, match=r"the parent a/b/c is not there; run its stage first \(as a hub id: Repo id"
+    ):
+        start(tmp_path / "child", parents=["a/b/c"])
+    with pytest.raises(
+        FileNotFoundError, match=r"recipes/absent is not there; run its stage first \(it can be no hub id"
+    ):
+        start(tmp_path / "child", parents=["recipes/absent"])  # recipes/ is a folder here
+
+
+def test_a_hub_id_is_a_parent_with_its_commit_and_the_hash_of_its_weights(tmp_path, tokenizer, monkeypatch):
+    from base_model.tokenizer import train_tokenizer
+    from recipes.record import describe_parent
+
+    checkpoint = write_checkpoint(tmp_path / "local", tokenizer)
+    put_in_hub_cache(tmp_path / "hub", "someone/tiny", checkpoint, COMMIT)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    folder = finished(tmp_path / "child", tokenizer, parents=["someone/tiny"])
+    (parent,) = json.loads((folder / "manifest.json").read_text())["parents"]
+    assert (parent["path"], parent["stage"], parent["revision"]) == ("someone/tiny", "external", COMMIT)
+    assert parent["sha256"] == describe_parent(checkpoint)["sha256"]
+    assert f"`someone/tiny` at `{COMMIT[:12]}`" in (folder / "README.md").read_text()
+    other = train_tokenizer(["quite another text about ships and sealing wax"] * 9, 300)
+    with pytest.raises(ValueError, match="the tokenizer of .* is not that of its parent someone/tiny"):
+        finished(tmp_path / "other", other, parents=["someone/tiny"])
+
+
+def test_a_stage_is_trained_from_a_hub_id_in_the_cache(tmp_path, llama_checkpoint):
+    """The whole command, in a process that knows nothing but the cache's place and that there is no network."""
+    put_in_hub_cache(tmp_path / "hub", "someone/tiny", llama_checkpoint, COMMIT)
+    (tmp_path / "text.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
+    settings = {
+        "model": "someone/tiny",
+        "data": tmp_path / "text.jsonl",
+        "output_dir": tmp_path / "run",
+        "max_steps": 2,
+    }
+    command = [sys.executable, "-m", "recipes.domain_sft", "--use_peft"]
+    command += [f"--{name}={value}" for name, value in settings.items()]
+    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["parents"][0]["revision"] == COMMIT and manifest["steps"] == 2
 
 
 def test_a_checkpoint_with_another_tokenizer_than_its_parents_is_refused(tmp_path, tokenizer):
