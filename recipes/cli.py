@@ -72,6 +72,8 @@ def parse(*dataclass_types: type, argv: Sequence[str] | None = None) -> tuple[An
     # A line that sys.argv did not bring is parsed for a caller in this process: argparse must not name this process's script.
     parser = TrlParser(dataclass_types, prog=None if argv is None else "recipe", allow_abbrev=False)
     parser.add_argument("--config", metavar="FILE.yaml", help="settings file; flags given beside it win")
+    if {"-h", "--help"} & set(arguments):
+        _explain(parser, dataclass_types)
     flags = [item.split("=", 1)[0][2:].replace("-", "_") for item in arguments if item.startswith("--")]
     reject_unknown(
         [f for f in flags if f not in ("help", "config", "no_config")],
@@ -96,6 +98,51 @@ def parse(*dataclass_types: type, argv: Sequence[str] | None = None) -> tuple[An
         expanded.flush()
         arguments[position + 1] = expanded.name
         return _instances(parser, arguments)
+
+
+def field_comments(kind: type) -> dict[str, str]:
+    """{field: the comment beside it} of a dataclass and of those that it inherits from, read from their source; {} where there is none."""
+    import ast
+    import io
+    import tokenize
+
+    comments: dict[str, str] = {}
+    for owner in reversed(kind.__mro__):
+        try:
+            source = Path(sys.modules[owner.__module__].__file__).read_text(encoding="utf-8")
+        except (KeyError, AttributeError, TypeError, OSError):  # built in, or typed by hand
+            continue
+        nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ClassDef)]
+        of_line = {
+            token.start[0]: token.string.lstrip("# ")
+            for token in tokenize.generate_tokens(io.StringIO(source).readline)
+            if token.type == tokenize.COMMENT
+        }
+        for node in (node for node in nodes if node.name == owner.__name__):
+            for item in (item for item in node.body if isinstance(item, ast.AnnAssign)):
+                found = [of_line[line] for line in range(item.lineno, item.end_lineno + 1) if line in of_line]
+                if found:
+                    comments[item.target.id] = " ".join(found)
+    return comments
+
+
+def _explain(parser: Any, dataclass_types: Sequence[type]) -> None:
+    """Give every option of `--help` its field's comment and its default (or that it has none), where it has no help text of its own."""
+    import argparse
+
+    comments = {name: text for kind in dataclass_types for name, text in field_comments(kind).items()}
+    for action in parser._actions:
+        if action.dest == "help":
+            continue
+        if action.option_strings[0].startswith("--no_"):
+            action.help, action.default = f"not --{action.dest}", argparse.SUPPRESS
+            continue
+        text = action.help or comments.get(action.dest, "").replace("%", "%%")
+        if action.required or action.dest == "config":  # there is no default to print
+            text, action.default = text + " (required)" * action.required, argparse.SUPPRESS
+        action.help = (
+            text.strip() or "(default: %(default)s)"
+        )  # argparse adds the default only where there is some help
 
 
 def _spellings(known: Sequence[str]) -> list[str]:

@@ -28,7 +28,7 @@ class RunConfig:
     """Where a run goes and how it is measured; every recipe's first dataclass."""
 
     output_dir: str = field(metadata={"help": "the run folder, e.g. runs/tiny/base"})
-    seed: int = 1
+    seed: int = 1  # of everything that is drawn: same seed, same machine, same bits
     overwrite: bool = field(default=False, metadata={"help": "replace a finished run of that name"})
     resume: bool = field(
         default=False, metadata={"help": "go on from the newest good checkpoint of an interrupted run"}

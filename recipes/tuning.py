@@ -24,12 +24,12 @@ class DataConfig:
     """Where the rows are; see `base_model/documents.py` for what a path may be."""
 
     data: str  # file, folder, glob or hub id
-    split: str = "train"
+    split: str = "train"  # of a hub data set, or of a folder whose files carry split names
     columns: dict | str | None = (
         None  # our name -> theirs, e.g. '{"prompt": "instruction", "context": "input", "completion": "output"}'
     )
     separator: str | None = None  # between the documents of a .txt file
-    on_bad_rows: str = "error"  # or "skip", counted
+    on_bad_rows: str = "error"  # error names the first; skip leaves them out and counts them
 
     def __post_init__(self) -> None:
         if isinstance(self.columns, str):

@@ -1,10 +1,29 @@
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, field
 
 import pytest
 
-from recipes.cli import expand_environment, load_yaml, parse
+from recipes.cli import expand_environment, field_comments, load_yaml, parse
+
+
+@dataclass(frozen=True)
+class Base:
+    data: str  # where the rows are
+    # A heading, which is nobody's comment
+    margin: float = 0.5  # of 100 %
+    seed: int = 1
+
+
+@dataclass(frozen=True)
+class Longer(Base):
+    margin: float = (
+        0.25  # of the
+        + 0.0  # whole
+    )
+    packing: bool = True  # several in a row
+    told: str = field(default="a # b", metadata={"help": "the field's own help"})  # not this
 
 
 @dataclass(frozen=True)
@@ -28,6 +47,39 @@ def test_a_flag_wins_over_the_file_and_the_file_over_the_default(tmp_path):
     (settings,) = parse(Settings, argv=[f"--config={path}", "--kl_coef", "0.1"])
     assert settings.kl_coef == 0.1
     assert parse(Settings, argv=["--from", "ppo"])[0].from_stage == "ppo"
+
+
+def test_help_shows_the_comment_beside_each_field_and_its_default(capsys):
+    with pytest.raises(SystemExit):
+        parse(Longer, argv=["--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "--data DATA where the rows are (required)" in shown
+    assert "--margin MARGIN of the whole (default: 0.25)" in shown  # the child's, not its parent's
+    assert "--seed SEED (default: 1)" in shown
+    assert "--packing [PACKING] several in a row (default: True)" in shown
+    assert "--no_packing, --no-packing not --packing" in shown
+    assert "--told TOLD the field's own help (default: a # b)" in shown
+    with pytest.raises(SystemExit):
+        parse(Base, argv=["-h"])
+    assert "of 100 % (default: 0.5)" in " ".join(capsys.readouterr().out.split())
+    assert field_comments(Base) == {"data": "where the rows are", "margin": "of 100 %"}
+
+
+@pytest.mark.parametrize("recipe", ["domain_sft", "lora_sft", "reward_model", "preferences", "evaluation", "pipeline"])
+def test_help_needs_no_torch_and_explains_every_option(recipe):
+    script = f"""if True:
+        import sys
+        from recipes import {recipe}
+        try:
+            {recipe}.main(["--help"])
+        except SystemExit:
+            print("imported:", sorted({{"torch", "transformers", "datasets", "peft"}} & set(sys.modules)))
+    """
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout
+    assert shown.endswith("imported: []\n")
+    options = re.split(r"\n  (?=-)", shown.split("\noptions:")[1])[2:]
+    assert len(options) > 4
+    assert all("(default:" in option or "(required)" in option or "not --" in option for option in options[:-1])
 
 
 def test_an_unknown_key_names_the_file_and_the_nearest_key(tmp_path):
