@@ -9,6 +9,7 @@ by their names.
 
 from __future__ import annotations
 
+import base64
 import json
 import random
 from collections.abc import Mapping, Sequence
@@ -140,8 +141,21 @@ def figures_of(comparison: Comparison, data: Mapping[str, Any]) -> dict[str, Any
         "intervals": [figures.interval_panel(panel, names) for panel in panels],
         "curves": curves,
         "overoptimisation": overoptimisation(comparison.records, logs),
+        "of_stages": figures_of_stages(comparison.records),
         "lineage": figures.lineage(data["lineage"]["nodes"], [tuple(edge) for edge in data["lineage"]["edges"]]),
     }
+
+
+def figures_of_stages(records: Sequence[Model]) -> list[dict[str, str]]:
+    """{stage, title, source} of the SVG files that records name under `figures`, as data: an image so embedded can run no script."""
+    found = []
+    for record in records:
+        for figure in record.manifest.get("notes", {}).get("figures", []):
+            file = record.folder / Path(figure["file"]).name  # of its own folder, wherever the record points
+            if file.suffix == ".svg" and file.is_file():
+                source = "data:image/svg+xml;base64," + base64.b64encode(file.read_bytes()).decode()
+                found.append({"stage": record.name, "title": words.visible(figure["title"]), "source": source})
+    return found
 
 
 def overoptimisation(records: Sequence[Model], logs: Mapping[str, list]) -> list[str]:

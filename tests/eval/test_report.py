@@ -1,5 +1,6 @@
 """The report as a reader meets it: opened from disk in headless Chromium with the network cut, looked at and operated."""
 
+import base64
 import json
 import re
 import shutil
@@ -293,6 +294,22 @@ def test_tables_that_a_stage_measured_of_itself_are_shown_as_text(tmp_path):
     assert "### reward\\_model: Accuracy" in text or "### reward_model: Accuracy" in text
     (row,) = [line for line in text.splitlines() if line.endswith("| 12 |")]
     assert row.count(" | ") == 1
+
+
+def test_figures_of_a_stage_are_embedded_as_images_that_run_nothing_and_come_from_its_own_folder(tmp_path):
+    base = write_run(tmp_path / "base", quality=0.3, items=4)
+    drawing = '<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
+    (tmp_path / "secret.svg").write_text("<svg>secret</svg>")
+    named = [{"title": "<b>curve</b>", "file": "a.svg"}, {"title": "outside", "file": "../secret.svg"}]
+    write_manifest(
+        tmp_path / "sweep", parents=[base], notes={"figures": [*named, {"title": "no", "file": "log.jsonl"}]}
+    )
+    (tmp_path / "sweep" / "a.svg").write_text(drawing)
+    (tmp_path / "sweep" / "log.jsonl").write_text("")
+    page = write_report([base, tmp_path / "sweep"], tmp_path).html.read_text(encoding="utf-8")
+    (source,) = re.findall(r'<img src="data:image/svg\+xml;base64,([^"]*)"', page)
+    assert base64.b64decode(source).decode() == drawing and "alert(1)" not in page
+    assert "sweep: &lt;b&gt;curve&lt;/b&gt;" in page and "<b>curve" not in page
 
 
 def test_gold_and_proxy_are_drawn_against_the_root_of_kl(written):
