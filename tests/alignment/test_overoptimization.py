@@ -1,4 +1,5 @@
 import math
+from itertools import product
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ import torch
 from alignment.overoptimization import (
     Measured,
     best_of_n_points,
+    exact_best_of_n,
     exact_tilt,
     figure_svg,
     measure,
@@ -69,6 +71,19 @@ def test_the_exact_tilt_maximises_the_objective_and_reaches_the_known_optimum():
     assert kl == sorted(kl) and proxy == sorted(proxy)
     with pytest.raises(ValueError, match="beta must be above 0"):
         exact_tilt(reference, toy.reward_XY, toy.reward_XY, [0.0])
+
+
+def test_exact_best_of_n_is_what_brute_force_over_all_draws_gives():
+    """Three answers, n = 3: all 27 draws, the one of the highest proxy kept."""
+    p, proxy, gold = [0.5, 0.3, 0.2], [1.0, 3.0, 2.0], [4.0, 0.0, 7.0]
+    kept = [0.0, 0.0, 0.0]
+    for draw in product(range(3), repeat=3):
+        kept[max(draw, key=lambda y: proxy[y])] += math.prod(p[y] for y in draw)
+    rows = [torch.tensor([row], dtype=torch.float64) for row in (p, proxy, gold)]
+    (point,) = exact_best_of_n(rows[0].log(), *rows[1:], [3])
+    assert point.proxy.value == pytest.approx(sum(q * r for q, r in zip(kept, proxy, strict=True)), abs=1e-12)
+    assert point.gold.value == pytest.approx(sum(q * r for q, r in zip(kept, gold, strict=True)), abs=1e-12)
+    assert point.kl_nats == pytest.approx(sum(q * math.log(q / r) for q, r in zip(kept, p, strict=True)), abs=1e-12)
 
 
 def test_a_policy_that_is_the_reference_has_kl_0_and_judges_see_the_columns(tokenizer):
