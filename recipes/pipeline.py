@@ -37,6 +37,7 @@ RECIPES = {  # what a pipeline may run: names, not import paths, so that a YAML 
     "reward_model": "recipes.reward_model",
     "ppo": "recipes.ppo",
     "dpo": "recipes.dpo",
+    "overoptimization": "recipes.overoptimization",
 }
 DATA_RECIPES = ("tinytown", "clean", "tokenizer")  # they train nothing
 SELF = "self"
@@ -238,7 +239,7 @@ def estimate(stage: Stage) -> tuple[float | None, float | None]:
 
 def main(argv: list[str] | None = None) -> Path | None:
     """Run the graph; returns the report's path, or None after a dry run."""
-    from recipes.progress import StageTable, print_plan
+    from recipes.progress import print_plan
     from recipes.stage_process import preload_training_packages
 
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -255,11 +256,7 @@ def main(argv: list[str] | None = None) -> Path | None:
     began_s = time.monotonic()
     if any(stage.recipe not in DATA_RECIPES for stage in stages):
         preload_training_packages()
-    with StageTable(stages, {stage.name: estimate(stage)[0] for stage in stages}) as table:
-        for decision in decide(config, stages):
-            table.decided(decision)
-            if decision.runs:
-                _run_stage(decision, root, table)
+    _run_all(decide(config, stages), stages, root)
     measured = [
         stage.folder for stage in stages if (stage.folder / "eval.json").is_file() and read_manifest(stage.folder)
     ]
@@ -270,6 +267,23 @@ def main(argv: list[str] | None = None) -> Path | None:
     lock.close()
     print(f"{report}  ({(time.monotonic() - began_s) / 60:.1f} minutes)")
     return report
+
+
+def run_stages(stages: list[Stage], root: Path) -> None:
+    """Run those of the stages that are not there yet, have changed, or were interrupted, with a table of how far they are.
+
+    Settings and logs of each go below `root`. Raises ValueError with the failure of the first that fails."""
+    _run_all((_compare_with_disk(stage) for stage in stages), stages, root)
+
+
+def _run_all(decisions: Iterator[Decision], stages: list[Stage], root: Path) -> None:
+    from recipes.progress import StageTable
+
+    with StageTable(stages, {stage.name: estimate(stage)[0] for stage in stages}) as table:
+        for decision in decisions:
+            table.decided(decision)
+            if decision.runs:
+                _run_stage(decision, root, table)
 
 
 def _run_stage(decision: Decision, root: Path, table: Any) -> None:
