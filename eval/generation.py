@@ -175,16 +175,17 @@ def measure(
     judges: Mapping[str, Judge] | None = None,
     optimised: Sequence[str] = (),
     cluster: str | None = None,
+    answer: Callable[..., tuple[list[Output], int]] = respond,
 ) -> tuple[list[dict], list[Metric], dict[str, Any]]:
     """Items, metrics and notes of one generation set.
 
     rows: {"prompt": text or messages, "completion": reference (may be absent), any other column}. cluster: a column whose equal
-    values mark items that belong together. optimised: judges that a training stage maximised.
+    values mark items that belong together. optimised: judges that a training stage maximised. answer: how prompts are answered.
     """
     prompts = [row["prompt"] for row in rows]
     references = [row.get("completion") for row in rows]
     references = [r if isinstance(r, str) or r is None else r[-1]["content"] for r in references]
-    outputs, cut = respond(model, tokenizer, prompts, decoding)
+    outputs, cut = answer(model, tokenizer, prompts, decoding)
     texts = [output.text for output in outputs]
     others = {key: [row.get(key) for row in rows] for key in rows[0] if key not in ("prompt", "completion")}
     judged = judge_outputs(judges or {}, prompts, texts, {**others, "reference": references})

@@ -54,7 +54,7 @@ def evaluate(
         raise ValueError(f"suite '{suite.name}' asks for the judge '{missing[0]}', and none of that name was given")
     with _untouched_random_state():
         model, tokenizer = load_checkpoint(checkpoint)
-        result = Evaluation(str(checkpoint), suite.describe(), [], environment=_environment(model))
+        result = Evaluation(str(checkpoint), suite.describe(), [], environment=environment_of(model))
         result.loaded_items, result.weights_sha256 = [], weights_sha256(checkpoint)
         try:
             random_init = random_init_row(
@@ -212,7 +212,8 @@ def _numbered(items: list[dict]) -> list[dict]:
     return items
 
 
-def _environment(model) -> dict[str, Any]:
+def environment_of(model) -> dict[str, Any]:
+    """Versions, device and threads that an evaluation was made with."""
     from importlib.metadata import version
 
     packages = ("torch", "transformers", "lm_eval", "rouge_score", "sacrebleu")

@@ -5,6 +5,8 @@
 
 Evaluations on disk are reused. With --suite, a model that was not measured on that very suite (same settings, data, weights) is
 measured now; without it, every folder must hold an evaluation. Comparing takes seconds: it reads files and runs no model.
+A run without a checkpoint goes in as it is: best-of-n (recipes.best_of_n) with its win rates, its bound on KL and what an answer costs;
+a sweep (recipes.overoptimization) with its figures and tables.
 """
 
 import argparse
@@ -40,6 +42,11 @@ def evaluated_folder(model: str, suite, output: Path) -> Path:
     return out
 
 
+def holds_model(model: str) -> bool:
+    """False for a run of this project that left no checkpoint: best-of-n (measured already), a sweep (figures and tables alone)."""
+    return not (Path(model) / "manifest.json").is_file() or (Path(model) / "config.json").is_file()
+
+
 def main(argv: list[str] | None = None) -> Path:
     """Returns the path of report.html."""
     options = arguments(argv)
@@ -52,7 +59,10 @@ def main(argv: list[str] | None = None) -> Path:
         from eval.suite import Suite
 
         suite = Suite.load(options.suite)
-        measured = {model: evaluated_folder(model, suite, output) for model in options.models}
+        measured = {
+            model: evaluated_folder(model, suite, output) if holds_model(model) else Path(model)
+            for model in options.models
+        }
         folders = list(measured.values())
         baseline = measured.get(baseline, baseline)
     line = ["python -m recipes.compare", *options.models]

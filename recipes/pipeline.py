@@ -37,6 +37,7 @@ RECIPES = {  # what a pipeline may run: names, not import paths, so that a YAML 
     "reward_model": "recipes.reward_model",
     "ppo": "recipes.ppo",
     "dpo": "recipes.dpo",
+    "best_of_n": "recipes.best_of_n",
     "overoptimization": "recipes.overoptimization",
 }
 DATA_RECIPES = ("tinytown", "clean", "tokenizer")  # they train nothing

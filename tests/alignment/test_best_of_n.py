@@ -1,9 +1,13 @@
+import json
 import math
 
 import numpy as np
 import pytest
 
-from alignment.best_of_n import choose, curve, kl_bound_nats
+from alignment.best_of_n import choose, curve, evaluate_best_of_n, kl_bound_nats
+from eval.generation import Decoding, respond
+from eval.harness import load_checkpoint
+from eval.suite import Suite
 
 
 def test_the_kl_of_best_of_n_among_distinct_answers_is_under_the_bound():
@@ -41,3 +45,46 @@ def test_choose_keeps_the_best_of_each_prompt_and_passes_its_columns():
     assert scores.tolist() == [[0, 1], [1, 0]]
     with pytest.raises(ValueError, match="the same number of samples"):
         choose(["p", "q"], [["a"], ["c", "d"]], score)
+
+
+@pytest.fixture
+def suite(tmp_path):
+    """A suite of one generation set with a judge, and the prompts that it asks."""
+    prompts = ["The baker", "When it rains", "Please write"]
+    rows = [{"prompt": prompt, "completion": "a note", "want": i} for i, prompt in enumerate(prompts)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    made = {"path": str(tmp_path / "rows.jsonl"), "max_new_tokens": 6, "judges": ["wanted"]}
+    return Suite(generation={"asked": made}, random_init=0), prompts
+
+
+def test_the_kept_answer_is_the_proxys_favourite_and_every_sample_is_paid_for(llama_checkpoint, suite):
+    suite, prompts = suite
+    proxy = lambda prompts, completions, **columns: [float(text.count("e")) for text in completions]  # noqa: E731
+    wanted = lambda prompts, completions, *, want, **columns: [float(w) for w in want]  # noqa: E731
+    result = evaluate_best_of_n(llama_checkpoint, suite, proxy, 5, judges={"wanted": wanted})
+    model, tokenizer = load_checkpoint(llama_checkpoint)
+    repeated = [prompt for prompt in prompts for _ in range(5)]
+    samples, _ = respond(model, tokenizer, repeated, Decoding(6, 1.0, 1.0, suite.seed))
+    for i, item in enumerate(result.items):
+        own = samples[5 * i : 5 * i + 5]
+        best = max(output.text.count("e") for output in own)
+        first = next(output for output in own if output.text.count("e") == best)
+        assert item["output"] == first.text and item["scores"]["response_tokens"] == first.tokens
+        assert item["scores"]["reward_model"] == best and item["scores"]["wanted"] == i
+        assert item["scores"]["sampled_tokens"] == sum(output.tokens for output in own)
+    bound = result.metric("kl/kl_nats_bound")
+    assert bound["value"] == pytest.approx(math.log(5) - 0.8) and "upper bound" in bound["signature"]
+    assert result.metric("asked/reward_model")["is_optimised"] and not result.metric("asked/wanted")["is_optimised"]
+
+
+def test_best_of_1_is_the_model_itself_at_no_distance(llama_checkpoint, suite):
+    flat = lambda prompts, completions, **columns: [0.0] * len(completions)  # noqa: E731
+    result = evaluate_best_of_n(llama_checkpoint, suite[0], flat, 1, judges={"wanted": flat})
+    assert result.metric("kl/kl_nats_bound")["value"] == 0
+    assert all(item["scores"]["sampled_tokens"] == item["scores"]["response_tokens"] for item in result.items)
+
+
+def test_a_suite_that_asks_no_prompts_is_refused(llama_checkpoint, tmp_path):
+    suite = Suite(name="text only", likelihood={"texts": "texts.jsonl"})
+    with pytest.raises(ValueError, match="'text only' has no generation set, and best-of-n answers prompts"):
+        evaluate_best_of_n(llama_checkpoint, suite, None, 4, judges={})
