@@ -12,6 +12,7 @@ from pathlib import Path
 
 from eval.suite import Suite
 from recipes.cli import command, parse
+from recipes.quiet import quiet_bars
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ def measure(model: str | Path, suite: Suite, out: Path, *, reference: str | None
     from eval.results import Evaluation
     from recipes.judges import resolve
 
+    quiet_bars()
     if not overwrite and (out / "eval.json").is_file():
         found = Evaluation.load(out)
         is_same = (found.suite["sha256"], found.weights_sha256) == (suite.sha256, weights_sha256(model))

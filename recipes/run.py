@@ -21,6 +21,7 @@ from typing import Any
 
 from base_model.checkpoints import newest_sealed, remove_partials, write_text_atomically
 from recipes import record
+from recipes.quiet import quiet_bars
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class Run:
         Raises ValueError if it holds a finished run (without --overwrite), files that no run made, another running process, or an
         interrupted run with other settings (with --resume); FileNotFoundError or ValueError if a parent is missing or unfinished.
         """
+        quiet_bars()
         described = [record.describe_parent(parent) for parent in parents]
         run = cls(stage, run_config, _plain(config), described, [record.describe_data(path) for path in data])
         if run.is_main:

@@ -4,7 +4,7 @@ import pytest
 
 from alignment.alarms import curve_alarms, gold_alarms
 from alignment.config import PPOConfig
-from alignment.progress import summary
+from alignment.progress import ProgressLine, summary
 
 ARGS = PPOConfig("out", alarm_kl_nats=20.0)
 HEALTHY = {
@@ -96,3 +96,30 @@ def test_the_progress_line_shows_the_numbers_and_the_alarms():
         {"objective/score": 0.4123, "objective/kl_nats": 3.2, "rollout/eos_rate": 1.0, "alarms": "kl, length"}
     )
     assert line == "score 0.412  KL 3.2  eos 1  ALARM kl, length"
+
+
+def test_where_there_is_no_terminal_progress_is_a_line_at_each_tenth_and_at_each_new_alarm(capsys):
+    from transformers import TrainerControl, TrainerState
+
+    line, control = ProgressLine(), TrainerControl()
+    state = TrainerState(max_steps=50, is_world_process_zero=True)
+    line.on_train_begin(None, state, control)
+    for state.global_step in range(1, 51):
+        line.on_step_end(None, state, control)
+        line.on_log(
+            None,
+            state,
+            control,
+            logs={"objective/score": 0.5} | ({"alarms": "kl"} if 12 <= state.global_step < 20 else {}),
+        )
+        if state.global_step == 31:
+            line.on_log(None, state, control, logs={"eval/score": 0.25, "alarms": "gold"})
+            line.on_log(None, state, control, logs={"eval/score": 0.5})
+    line.on_train_end(None, state, control)
+    printed = capsys.readouterr().err
+    assert "\r" not in printed
+    told = printed.splitlines()
+    steps = [int(text.split()[1].split("/")[0]) for text in told]
+    assert steps == [5, 10, 12, 15, 20, 25, 30, 31, 31, 35, 40, 45, 50]
+    assert told[0] == "step 5/50: score 0.5" and told[2] == "step 12/50: score 0.5  ALARM kl"
+    assert told[7] == "step 31/50: eval/score 0.25  ALARM gold" and told[8] == "step 31/50: eval/score 0.5"

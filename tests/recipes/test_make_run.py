@@ -40,6 +40,14 @@ def test_every_stage_leaves_a_finished_run_and_the_report_is_written(finished):
     assert str(runs / "report.html") in printed
 
 
+def test_a_stages_log_holds_lines_and_no_bars(finished):
+    runs, _, _ = finished
+    logs = {path.stem: path.read_bytes() for path in (runs / "logs").iterdir()}
+    assert {"base", "ppo", "dpo"} < set(logs)
+    assert [name for name, text in logs.items() if b"\r" in text or b"Loading weights" in text] == []
+    assert b"step 2/2: score" in logs["ppo"]  # what the bar would have shown
+
+
 def test_every_model_loads_through_the_auto_classes_and_was_evaluated(finished):
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 

@@ -156,6 +156,7 @@ def test_a_stage_is_trained_from_a_hub_id_in_the_cache(tmp_path, llama_checkpoin
     assert done.returncode == 0, done.stderr[-2000:]
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert manifest["parents"][0]["revision"] == COMMIT and manifest["steps"] == 2
+    assert "%|" not in done.stdout + done.stderr, "a bar that redraws its line fills a log"
 
 
 def test_a_checkpoint_with_another_tokenizer_than_its_parents_is_refused(tmp_path, tokenizer):
