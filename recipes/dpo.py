@@ -57,7 +57,8 @@ def main(argv: list[str] | None = None) -> Path:
     run_config, config, data, training, lora = parse(*CONFIG_TYPES, argv=arguments)
     if config.rounds > 1:
         return iterate(arguments, run_config, config)
-    from reward.preferences import read_preferences
+    from reward.preferences import PAIRS, read_preferences
+    from reward.train import TOO_LONG
 
     files = [data.data, *([config.heldout] if config.heldout else [])]
     parents = [config.model, *([config.reference] if config.reference else [])]
@@ -65,7 +66,8 @@ def main(argv: list[str] | None = None) -> Path:
     counts: Counter[str] = Counter()
     pairs = read_preferences(data.source, counts=counts)
     model, facts = train(run, config, training, lora, pairs, counts)
-    run.note("pair_counts", dict(counts))
+    counts[PAIRS] -= counts[TOO_LONG]  # what was trained on
+    run.note("pair_counts", dict(+counts))
     if config.heldout and run.is_main:
         measure_heldout(run, model, config, read_preferences(config.heldout))
     return run.finish(model, load_tokenizer(config.model), reference=config.reference or config.model, **facts)
