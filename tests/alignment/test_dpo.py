@@ -1,10 +1,14 @@
 """DPO against arithmetic done by hand in float64, and against the optimum known by enumeration."""
 
 import copy
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from alignment.dpo import (
     DPOTrainingConfig,
@@ -241,6 +245,47 @@ def test_a_resumed_run_ends_with_the_same_bits(tokenizer, tmp_path, quiet):
     half = sorted(checkpoints(tmp_path / "a"), key=lambda p: int(p.name.split("-")[1]))[0]
     resumed = run(tmp_path / "b", resume=str(half))
     assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
+
+
+def train_many(tokenizer, folder, rows, **changes):
+    """The weights after 3 steps of 8 pairs of unlike lengths, `rows` of them on each process; on the main one they go to a file as well."""
+    pairs = [{**PAIRS[i % 4], "prompt": f"{PAIRS[i % 4]['prompt']} {i}"} for i in range(24)]
+    settings = {"per_device_train_batch_size": rows, "learning_rate": 1e-3, "precision": "fp32", "warmup_steps": 0}
+    model, reference = (random_model("llama", len(tokenizer)) for _ in range(2))
+    config = DPOTrainingConfig(**settings | changes)
+    trainer = make_trainer(model, reference, tokenizer, pairs, config, output_dir=folder, seed=1, cache=folder)
+    check_start(trainer)
+    trainer.train()
+    weights = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).state_dict()
+    if trainer.is_world_process_zero():
+        save_file(
+            {name: tensor.contiguous() for name, tensor in weights.items() if name != "lm_head.weight"},
+            Path(folder) / "trained.safetensors",
+        )
+    return weights
+
+
+TWO_PROCESSES = """
+import sys
+from transformers import AutoTokenizer
+from tests.alignment.test_dpo import train_many
+train_many(AutoTokenizer.from_pretrained(sys.argv[1]), sys.argv[2], 4)
+"""
+
+
+def test_two_processes_train_the_model_that_one_does(llama_checkpoint, tokenizer, tmp_path):
+    """Without an SFT term, whose mean TRL takes over the tokens of each process."""
+    (tmp_path / "train.py").write_text(TWO_PROCESSES)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = {"PYTHONPATH": ".", "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1"}
+    command = [*launcher, str(tmp_path / "train.py"), str(llama_checkpoint), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    two = load_file(tmp_path / "trained.safetensors")
+    one, start = train_many(tokenizer, tmp_path / "one", 8), random_model("llama", len(tokenizer)).state_dict()
+    assert max((one[name] - start[name]).abs().max() for name in two) > 1e-3  # something was learnt
+    # The mean over 8 pairs is a mean of two means: equal but for the order of float32 sums.
+    assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in two)
 
 
 def test_dpo_on_sampled_pairs_goes_most_of_the_way_to_the_known_optimum(tmp_path):
