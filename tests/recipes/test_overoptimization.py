@@ -2,6 +2,8 @@
 
 import copy
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from recipes.overoptimization import CONFIG_TYPES, OveroptimizationConfig, main,
 from recipes.record import read_manifest
 from tests.conftest import random_model, write_checkpoint
 from tests.eval.runs import write_run
+from tests.recipes import shrunken
 from tests.recipes.shrunken import TINY
 
 
@@ -125,18 +128,52 @@ def test_only_the_swept_setting_and_the_seed_differ_between_variants(settings, t
     assert stages[1:] == stages[:-1]
 
 
+def tiny_stanza():
+    """The stage that the tiny config shows in its first lines, as YAML reads it."""
+    lines = (TINY / "overoptimization.yaml").read_text(encoding="utf-8").splitlines()
+    start = lines.index("#   overoptimization:")
+    return yaml.safe_load("\n".join(line[4:] for line in lines[start:] if line.startswith("#   ")))
+
+
 def test_the_stage_that_the_tiny_config_shows_fits_into_the_tiny_pipeline():
     from recipes.pipeline import PipelineConfig, build
 
-    lines = (TINY / "overoptimization.yaml").read_text(encoding="utf-8").splitlines()
-    start = lines.index("#   overoptimization:")
-    stanza = yaml.safe_load("\n".join(line[4:] for line in lines[start:] if line.startswith("#   ")))
     pipeline = yaml.safe_load((TINY / "pipeline.yaml").read_text(encoding="utf-8"))
-    pipeline["stages"] |= stanza
+    pipeline["stages"] |= tiny_stanza()
     stage = build(PipelineConfig(**pipeline))[-1]
     assert set(stage.parents) == {"lora_sft", "reward_model", "data", "preferences"}
     known = {name for kind in CONFIG_TYPES for name in kind.__dataclass_fields__}
     assert set(stage.merged()) <= known and stage.merged()["pairs"] == "runs/tiny/preferences/train.jsonl"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_shrunken_tiny_pipeline_runs_the_sweep_as_a_stage_and_its_report_shows_it(tmp_path):
+    from recipes.fingerprint import ROOT
+
+    before = ["data", "cleaned", "tokenizer", "base", "domain_sft", "lora_sft", "preferences", "reward_model"]
+    path = shrunken.write(tmp_path, before)
+    pipeline = yaml.safe_load(path.read_text(encoding="utf-8"))
+    stanza = tiny_stanza()
+    ppo = {name: value for name, value in shrunken.SHRUNK["ppo"].items() if name != "max_completion_length"}
+    quick = {"ppo_set": ppo, "dpo_set": shrunken.SHRUNK["dpo"], "best_of": 4, "max_new_tokens": 16, "seeds": [1, 2]}
+    stanza["overoptimization"]["config"] = str(path.parent / "overoptimization.yaml")
+    stanza["overoptimization"]["set"] |= quick | {"ppo_kl_coef": [0.2, 0.0], "dpo_beta": [1.0, 0.1]}
+    pipeline["stages"] |= stanza
+    path.write_text(yaml.safe_dump(pipeline, sort_keys=False), encoding="utf-8")
+    command = [sys.executable, "-m", "recipes.pipeline", "--config", str(path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    runs = tmp_path / "runs"
+    points = json.loads((runs / "overoptimization" / "points.json").read_text())["points"]
+    of_training = [point for point in points if point["method"] in ("ppo", "dpo")]
+    assert [point["setting"] for point in of_training] == ["kl_coef 0.2", "kl_coef 0", "beta 1", "beta 0.1"]
+    assert all(point["seeds"] == 2 and point["kl_nats"] > 0 for point in of_training)
+    assert len(list((runs / "overoptimization-sweep").glob("*/eval.json"))) == 8  # each was measured as its stage is
+    page = (runs / "report.html").read_text()
+    assert page.count('src="data:image/svg+xml;base64,') == 2 and "overoptimization: gold and proxy" in page
+    again = subprocess.run([*command, "--dry_run"], cwd=ROOT, capture_output=True, text=True)
+    assert "0 of 9 stages would run" in again.stdout
 
 
 def test_the_toy_shows_gold_fall_under_the_tilt_and_best_of_n_under_its_bound():
