@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> Path:
     rows = heldout_rows(config)
     sweep = variants(config, root, len(rows))
     preload_training_packages()
-    run_stages([stage for of_setting in sweep.values() for stage in of_setting], root)
+    run_stages([stage for of_setting in sweep.values() for stage in of_setting], root, run.progress)
 
     judges = proxy_and_gold(config)
     measured: dict[tuple[str, str], list] = {

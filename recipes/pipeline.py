@@ -14,7 +14,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -270,11 +270,18 @@ def main(argv: list[str] | None = None) -> Path | None:
     return report
 
 
-def run_stages(stages: list[Stage], root: Path) -> None:
+def run_stages(stages: list[Stage], root: Path, progress: Callable[[int, int], None]) -> None:
     """Run those of the stages that are not there yet, have changed, or were interrupted, with a table of how far they are.
 
-    Settings and logs of each go below `root`. Raises ValueError with the failure of the first that fails."""
-    _run_all((_compare_with_disk(stage) for stage in stages), stages, root)
+    Settings and logs of each go below `root`; progress(done, of all) is called before each. Raises ValueError with the failure of the
+    first that fails."""
+
+    def decisions() -> Iterator[Decision]:
+        for done, stage in enumerate(stages):
+            progress(done, len(stages))
+            yield _compare_with_disk(stage)
+
+    _run_all(decisions(), stages, root)
 
 
 def _run_all(decisions: Iterator[Decision], stages: list[Stage], root: Path) -> None:

@@ -88,9 +88,12 @@ def test_a_sweep_leaves_points_figures_and_a_place_in_the_report(settings, tmp_p
     assert stages == ["dpo-beta-0.5-seed-1", "dpo-beta-0.5-seed-2", "ppo-kl_coef-0.1-seed-1", "ppo-kl_coef-0.1-seed-2"]
     times = {path: path.stat().st_mtime_ns for path in sweep.glob("*/manifest.json")}
     before = (folder / "points.json").read_bytes()
+    lost = sweep / "dpo-beta-0.5-seed-2" / "manifest.json"
+    lost.unlink()  # as where the sweep was stopped before this one had finished
+    (lost.parent / "started.json").write_text("{}")
     run(settings, tmp_path, "--overwrite")
-    assert {path: path.stat().st_mtime_ns for path in times} == times  # nothing was trained twice
-    assert (folder / "points.json").read_bytes() == before
+    assert [path for path, before_ns in times.items() if path.stat().st_mtime_ns != before_ns] == [lost]
+    assert (folder / "points.json").read_bytes() == before  # it alone was trained again, to the same bits
 
     page = compare([str(write_run(tmp_path / "base", quality=0.3)), str(folder)]).read_text()
     assert page.count('src="data:image/svg+xml;base64,') == 2 and "kl_coef 0.1" in page
