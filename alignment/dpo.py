@@ -110,9 +110,8 @@ def make_trainer(
     rows = preference_rows(tokenizer, pairs, limit, Counter() if counts is None else counts)
     lengths = [len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"])) for row in rows]
     arguments = trainer_arguments(
-        DPOConfig, config, output_dir=output_dir, seed=seed, beta=config.beta, label_smoothing=config.label_smoothing,
-        precompute_ref_log_probs=True, **config.losses(),
-    )  # fmt: skip
+        DPOConfig, config, output_dir=output_dir, seed=seed, precompute_ref_log_probs=True, **config.losses()
+    )
     trainer = _trainer_class()(
         model=model,
         ref_model=reference,

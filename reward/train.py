@@ -12,9 +12,6 @@ shuffles; and a run that is resumed, or split over processes, meets the same bat
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import json
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -23,6 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reward.preferences import Preference
+from sft import training
+from sft.training import trainer_fields
 
 if TYPE_CHECKING:  # torch and trl take seconds; `--help` does without
     from datasets import Dataset
@@ -62,8 +61,7 @@ class PairTrainingConfig:
     trainer: dict | str | None = None  # any other field of the TRL trainer's config, e.g. '{"adam_beta2": 0.95}'
 
     def __post_init__(self) -> None:
-        if isinstance(self.trainer, str):
-            object.__setattr__(self, "trainer", _json_object(self.trainer))
+        object.__setattr__(self, "trainer", trainer_fields(self.trainer))
         positive = (
             "learning_rate",
             "per_device_train_batch_size",
@@ -93,16 +91,6 @@ class RewardTrainingConfig(PairTrainingConfig):
         for name in ("center_rewards_coefficient", "margin_coefficient"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
-
-
-def _json_object(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"trainer must be a JSON object of the trainer's fields, got {text!r}: {error}") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"trainer must be a JSON object of the trainer's fields, got {text!r}")
-    return value
 
 
 def length_grouped_order(lengths: Sequence[int], batch_size: int, epochs: float, seed: int) -> list[int]:
@@ -175,44 +163,20 @@ def load_for_reward(folder: Path | str, seed: int) -> PreTrainedModel:
 
 
 def trainer_arguments(
-    config_class: type, config: PairTrainingConfig, *, output_dir: Path | str, seed: int, **settings: Any
+    config_class: type, config: PairTrainingConfig, *, output_dir: Path | str, seed: int, **decided: Any
 ) -> Any:
-    """TRL's `config_class` for these settings on this machine: bf16 where it is fast, nothing that reaches out of it.
-
-    Raises ValueError for a name in `config.trainer` that the class does not have, or that has an option of its own."""
-    from base_model.precision import find_device, find_precision
-
-    precision = find_precision(config.precision)
-    known = {field.name for field in dataclasses.fields(config_class) if field.init}
-    own = {field.name for field in dataclasses.fields(PairTrainingConfig)}
-    fixed = {
-        "output_dir": str(output_dir),
-        "seed": seed,
-        "num_train_epochs": 1,  # the order holds all epochs
-        "train_sampling_strategy": "sequential",
-        "dataloader_drop_last": True,
-        "max_length": None,  # long pairs are already left out
-        "bf16": precision == "bf16",
-        "fp16": precision == "fp16",
-        "use_cpu": find_device().type == "cpu",
-        "save_strategy": "steps" if config.save_steps > 0 else "no",
-        "save_steps": config.save_steps or 500,
-        "save_total_limit": 2,  # the newest, and one to fall back on if it is damaged
-        "report_to": "none",
-        "push_to_hub": False,
-        **settings,
-    }
-    more = config.trainer or {}
-    for name in more:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            raise ValueError(
-                f"trainer: {config_class.__name__} has no field '{name}'"
-                + (f"; did you mean '{near[0]}'?" if near else "")
-            )
-        if name in fixed or name in own:
-            raise ValueError(f"trainer: '{name}' is set by its own option, not through trainer")
-    return config_class(**{name: getattr(config, name) for name in own & known - {"trainer"}} | fixed | more)
+    """`sft.training.trainer_arguments` for pairs that come cut and in the order of all epochs."""
+    return training.trainer_arguments(
+        config_class,
+        config,
+        output_dir=output_dir,
+        seed=seed,
+        num_train_epochs=1,
+        train_sampling_strategy="sequential",
+        dataloader_drop_last=True,
+        max_length=None,
+        **decided,
+    )
 
 
 def order_rows(
@@ -272,7 +236,6 @@ def make_trainer(
             config,
             output_dir=output_dir,
             seed=seed,
-            center_rewards_coefficient=config.center_rewards_coefficient,
         ),
         train_dataset=order_rows(rows, lengths, config, seed),
         processing_class=tokenizer,

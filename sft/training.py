@@ -7,6 +7,8 @@ padding, nor packing, nor the number of processes changes the gradient.
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,15 +48,7 @@ class TrainingConfig:
     trainer: dict | str | None = None  # any other trl.SFTConfig field, e.g. '{"neftune_noise_alpha": 5}'
 
     def __post_init__(self):
-        if isinstance(self.trainer, str):
-            try:
-                object.__setattr__(self, "trainer", json.loads(self.trainer))
-            except json.JSONDecodeError as error:
-                raise ValueError(
-                    f"trainer must be a JSON object of trl.SFTConfig fields, got {self.trainer!r}: {error}"
-                ) from None
-        if self.trainer is not None and not isinstance(self.trainer, dict):
-            raise ValueError(f"trainer must be a mapping of trl.SFTConfig fields, got {self.trainer!r}")
+        object.__setattr__(self, "trainer", trainer_fields(self.trainer))
         for name in ("learning_rate", "per_device_train_batch_size", "gradient_accumulation_steps", "logging_steps"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
@@ -64,6 +58,20 @@ class TrainingConfig:
             )
         if self.context_length is not None and self.context_length < 2:
             raise ValueError(f"context_length must be at least 2 tokens, got {self.context_length}")
+
+
+def trainer_fields(value: dict | str | None) -> dict[str, Any] | None:
+    """A config's `trainer` as a mapping. Raises ValueError if a text is no JSON object."""
+    why = ""
+    found = value
+    if isinstance(value, str):
+        try:
+            found = json.loads(value)
+        except json.JSONDecodeError as error:
+            why = f": {error}"
+    if found is not None and not isinstance(found, dict):
+        raise ValueError(f"trainer must be a JSON object of the trainer's fields, got {value!r}{why}")
+    return found
 
 
 def make_trainer(
@@ -82,7 +90,7 @@ def make_trainer(
 
     Raises ValueError for a name in `config.trainer` that `trl.SFTConfig` does not have."""
     from transformers import PrinterCallback, ProgressCallback, TrainerCallback
-    from trl import SFTTrainer
+    from trl import SFTConfig, SFTTrainer
 
     from base_model.precision import find_precision, keep_freed_memory
     from sft.attention import pays_here, use_float32_attention
@@ -108,7 +116,17 @@ def make_trainer(
     if find_precision(config.precision) == "bf16" and pays_here():
         use_float32_attention(model)
     flash = "flash" in (getattr(model.config, "_attn_implementation", None) or "")
-    args = trainer_arguments(config, output_dir=output_dir, seed=seed, padding_free=flash)
+    args = trainer_arguments(
+        SFTConfig,
+        config,
+        output_dir=output_dir,
+        seed=seed,
+        max_length=None,  # rows come cut, and packed
+        packing=False,
+        padding_free=flash,
+        include_num_input_tokens_seen="non_padding",
+        ddp_find_unused_parameters=False,  # every trained weight takes part in every step
+    )
     # Several processes would fill an epoch's last, partial batch with rows that they have seen already.
     args.dataloader_drop_last = len(dataset) >= args.train_batch_size * args.world_size
     trainer = WholeHeldoutTrainer(
@@ -126,58 +144,43 @@ def make_trainer(
     return trainer
 
 
-def trainer_arguments(config: TrainingConfig, *, output_dir: Path | str, seed: int, padding_free: bool = False):
-    """`trl.SFTConfig` for these settings on this machine: bf16 where it is fast, and nothing that reaches out of it."""
-    import dataclasses
-    import difflib
+def trainer_arguments(config_class: type, config: Any, *, output_dir: Path | str, seed: int, **decided: Any) -> Any:
+    """TRL's `config_class` for a stage's settings on this machine: bf16 where it is fast, and nothing that reaches out of it.
 
-    from trl import SFTConfig
-
+    The fields of `config` that the class has go in by name; `decided` overrules them; `config.trainer` reaches every other field.
+    Raises ValueError for a name in `config.trainer` that the class does not have, or that has an option of its own."""
     from base_model.precision import find_device, find_precision
 
     precision = find_precision(config.precision)
-    settings: dict[str, Any] = {
-        name: getattr(config, name)
-        for name in (
-            "learning_rate",
-            "per_device_train_batch_size",
-            "gradient_accumulation_steps",
-            "num_train_epochs",
-            "max_steps",
-            "warmup_steps",
-            "lr_scheduler_type",
-            "weight_decay",
-            "max_grad_norm",
-            "gradient_checkpointing",
-            "logging_steps",
-        )
-    }
-    settings |= {
-        "output_dir": str(output_dir),
-        "seed": seed,
+    known = {field.name for field in dataclasses.fields(config_class) if field.init}
+    own = {field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.name != "trainer"}
+    if "activation_checkpointing" in known:  # its name from transformers 5.23 on
+        own["activation_checkpointing"] = own["gradient_checkpointing"]
+    settings = {
         "bf16": precision == "bf16",
         "fp16": precision == "fp16",
         "use_cpu": find_device().type == "cpu",
         "per_device_eval_batch_size": config.per_device_train_batch_size,
         "save_strategy": "steps" if config.save_steps > 0 else "no",
-        "save_steps": config.save_steps or 500,
-        "max_length": None,  # rows come cut
-        "padding_free": padding_free,
-        "include_num_input_tokens_seen": "non_padding",
-        "ddp_find_unused_parameters": False,  # every trained weight takes part in every step
+        "save_total_limit": 2,  # the newest, and one to fall back on if it is damaged
         "report_to": "none",
         "push_to_hub": False,
     }
-    known = {field.name for field in dataclasses.fields(SFTConfig) if field.init}
-    for name in config.trainer or {}:
+    decided |= {"output_dir": str(output_dir), "seed": seed, "save_steps": config.save_steps or 500}
+    more = config.trainer or {}
+    for name in more:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             raise ValueError(
-                f"trainer: trl.SFTConfig has no field '{name}'{f'; did you mean {near[0]!r}?' if near else ''}"
+                f"trainer: trl.{config_class.__name__} has no field '{name}'"
+                + (f"; did you mean '{near[0]}'?" if near else "")
             )
-        if name in ("max_length", "packing", "padding_free", "output_dir", "seed"):
+        if name in decided or name in own:
             raise ValueError(f"trainer: '{name}' is set by its own option, not through trainer")
-    return SFTConfig(**settings | (config.trainer or {}))
+    own = {name: value for name, value in own.items() if name in known}
+    if "activation_checkpointing" in own:
+        own.pop("gradient_checkpointing", None)
+    return config_class(**own | settings | decided | more)
 
 
 def whole_model(trainer: SFTTrainer) -> tuple[transformers.PreTrainedModel, dict[str, torch.Tensor] | None]:

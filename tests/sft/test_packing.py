@@ -90,13 +90,12 @@ def test_a_packed_sequence_gives_the_logits_of_the_sequence_alone(tmp_path, dial
 
 
 def trainer_on(tmp_path, model, tokenizer, packed, flatten=False):
-    from trl import SFTTrainer
+    from trl import SFTConfig, SFTTrainer
 
     from sft.training import TrainingConfig, trainer_arguments
 
-    args = trainer_arguments(
-        TrainingConfig(precision="fp32"), output_dir=tmp_path / "out", seed=1, padding_free=flatten
-    )
+    layout = {"max_length": None, "packing": False, "padding_free": flatten}
+    args = trainer_arguments(SFTConfig, TrainingConfig(precision="fp32"), output_dir=tmp_path / "out", seed=1, **layout)
     collator = None if flatten else RowCollator(0)
     return SFTTrainer(model=model, args=args, data_collator=collator, train_dataset=packed, processing_class=tokenizer)
 

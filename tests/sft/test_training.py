@@ -10,7 +10,7 @@ from base_model.chat import set_chat_template
 from sft.examples import encode_messages
 from sft.lora import LoRAConfig, attach
 from sft.packing import pack, write_dataset
-from sft.training import TrainingConfig, make_trainer, trainer_arguments
+from sft.training import TrainingConfig, make_trainer
 from tests.conftest import TEXTS, random_model
 
 LORA = LoRAConfig(lora_r=4, lora_dropout=0.2)
@@ -140,14 +140,27 @@ def test_the_heldout_loss_is_of_every_row(tmp_path, chat_tokenizer, rows, count)
     assert trainer.args.dataloader_drop_last  # training goes on dropping its partial batch
 
 
-def test_any_field_of_trls_config_can_be_set_and_a_wrong_one_is_named(tmp_path):
-    config = TrainingConfig(trainer='{"neftune_noise_alpha": 5.0, "optim": "sgd"}', precision="fp32")
-    arguments = trainer_arguments(config, output_dir=tmp_path, seed=1)
-    assert (arguments.neftune_noise_alpha, arguments.optim) == (5.0, "sgd")
+def test_any_field_of_trls_config_can_be_set_and_a_wrong_one_is_named(tmp_path, chat_tokenizer, rows):
+    def arguments(trainer):
+        config = TrainingConfig(trainer=trainer, precision="fp32", gradient_checkpointing=True, packing=True)
+        model = random_model("llama", len(chat_tokenizer))
+        return make_trainer(model, chat_tokenizer, rows, config, output_dir=tmp_path, seed=1).args
+
+    made = arguments('{"neftune_noise_alpha": 5.0, "optim": "sgd", "report_to": "tensorboard"}')
+    assert (made.neftune_noise_alpha, made.optim, made.report_to) == (5.0, "sgd", ["tensorboard"])
+    assert made.gradient_checkpointing and not made.packing  # the rows come packed
     with pytest.raises(ValueError, match="trl.SFTConfig has no field 'learning_rte'; did you mean 'learning_rate'?"):
-        trainer_arguments(TrainingConfig(trainer={"learning_rte": 1}), output_dir=tmp_path, seed=1)
-    with pytest.raises(ValueError, match="'packing' is set by its own option, not through trainer"):
-        trainer_arguments(TrainingConfig(trainer={"packing": True}), output_dir=tmp_path, seed=1)
+        arguments({"learning_rte": 1})
+    for name in (
+        "packing",
+        "max_length",
+        "seed",
+        "learning_rate",
+        "gradient_checkpointing",
+        "activation_checkpointing",
+    ):
+        with pytest.raises(ValueError, match=f"'{name}' is set by its own option, not through trainer"):
+            arguments({name: True})
 
 
 @pytest.mark.parametrize(
@@ -157,8 +170,8 @@ def test_any_field_of_trls_config_can_be_set_and_a_wrong_one_is_named(tmp_path):
         ({"max_steps": 0}, "max_steps 0 and num_train_epochs 1.0 leave nothing to train"),
         ({"num_train_epochs": 0.0}, "max_steps -1 and num_train_epochs 0.0 leave nothing to train"),
         ({"context_length": 1}, "context_length must be at least 2 tokens, got 1"),
-        ({"trainer": "[1"}, "trainer must be a JSON object of trl.SFTConfig fields"),
-        ({"trainer": "[1]"}, "trainer must be a mapping of trl.SFTConfig fields"),
+        ({"trainer": "[1"}, "trainer must be a JSON object of the trainer's fields, got '[1': Expecting"),
+        ({"trainer": "[1]"}, "trainer must be a JSON object of the trainer's fields, got '[1]'"),
     ],
 )
 def test_impossible_settings_are_refused(settings, message):
