@@ -148,7 +148,7 @@ def _place_mentions() -> re.Pattern:
 
 
 PASSING_PLACES = frozenset(
-    {"river", "school", "library", "post office", "market"}
+    {"river", "school", "library", "post office", "market", "inn"}
 )  # named now and then where nothing happens
 
 

@@ -99,25 +99,37 @@ def _cap(text: str) -> str:
 
 # --------------------------------------------------------------------------------------------------------- stories
 def story_request(t: Tasker) -> Task:
+    """A story: any; or with a thing in it; or with somebody as well, and perhaps a place."""
     scene = t.scene()
     tell_tale(scene)
     while t.is_held_out and not scene.has_held_out:
         scene = t.scene()
         tell_tale(scene)
-    hero, thing = scene.cast["h"].name, scene.cast["t"].noun
-    extra, must = "", [[hero], [thing]]
-    if t.rng.random() < 0.4 and scene.cast["p"].noun in scene.text():
-        place = scene.cast["p"].noun
-        extra, must = (
-            t.pick(f" It takes place {scene.cast['p'].preposition} the {place}.", f" Let the {place} be in it."),
-            [*must, [place]],
+    hero, thing, place = scene.cast["h"].name, scene.cast["t"].noun, scene.cast["p"]
+    wish = t.rng.random()
+    if wish < 0.2:
+        ask, must = (
+            t.pick(
+                f"Tell {hero} a story.", f"{hero} would like to hear a short story.", f"A story for {hero}, please."
+            ),
+            [],
         )
-    ask = t.pick(
-        f"Tell me a story about {hero} and a {thing}.", f"Write a short story with {hero} and a {thing} in it.", f"Can you tell a story about a {thing}? {hero} should be in it.",
-        f"I would like a story about {hero}, please. There must be a {thing}.", f"A little story, please: {hero} and the {thing}.",
-    )  # fmt: skip
-    record = {"kind": "story", "expect": "answer", "must": must, "words": [20, 55]}
-    return Task("story", user(english.fix_articles(ask) + extra), scene.text(), record)
+    elif wish < 0.55:
+        ask = t.pick(
+            f"Tell me a story about a {thing}.", f"Write a short story with a {thing} in it.", f"Do you know a story about a {thing}?", f"A story with a {thing}, please.",
+        )  # fmt: skip
+        must = [[thing]]
+    else:
+        ask = t.pick(
+            f"Tell me a story about {hero} and a {thing}.", f"Write a short story with {hero} and a {thing} in it.", f"Can you tell a story about a {thing}? {hero} should be in it.",
+            f"I would like a story about {hero}, please. There must be a {thing}.", f"A little story, please: {hero} and the {thing}.",
+        )  # fmt: skip
+        must = [[hero], [thing]]
+        if t.rng.random() < 0.3 and place.noun in scene.text():
+            ask += t.pick(f" It takes place {place.preposition} the {place.noun}.", f" Let the {place.noun} be in it.")
+            must.append([place.noun])
+    record = {"kind": "story", "expect": "answer", "sentences": 3, "must": must, "words": [18, 55]}
+    return Task("story", user(english.fix_articles(ask)), scene.text(), record)
 
 
 def continue_story(t: Tasker) -> Task:
@@ -165,6 +177,40 @@ def _answer_record(kind: str, t: Tasker, scene: Scene, question: Question) -> di
 
 def _people(scene: Scene) -> list[str]:
     return [person.name for person in scene.cast.values() if isinstance(person, Person)]
+
+
+def lookup(t: Tasker) -> Task:
+    """Who has what, who is where: the easiest of passages."""
+    while True:
+        scene = t.scene()
+        keys = "abcde"[: t.rng.randint(2, 4)]
+        is_where = t.rng.random() < 0.5
+        for key in keys:
+            scene.person(key)
+            if is_where:
+                scene.place(f"p{key}")
+            else:
+                scene.thing(f"t{key}")
+        if scene.has_held_out or not t.is_held_out:
+            break
+    key = t.rng.choice(keys)
+    names = [scene.cast[k].name for k in keys]
+    if is_where:
+        told = " ".join(scene.render(f"{{{k}.name}} is {{p{k}.at}}.") for k in keys)
+        value, asks_who = scene.cast[f"p{key}"].noun, t.rng.random() < 0.4
+        ask = scene.render(f"Who is {{p{key}.at}}?" if asks_who else f"Where is {{{key}.name}}?")
+        answer, values = scene.render(f"{{{key}.name}} is {{p{key}.at}}."), [scene.cast[f"p{k}"].noun for k in keys]
+    else:
+        told = " ".join(scene.render(f"{{{k}.name}} has {{t{k}.a}}.") for k in keys)
+        value, asks_who = scene.cast[f"t{key}"].noun, t.rng.random() < 0.4
+        ask = scene.render(f"Who has the {{t{key}}}?" if asks_who else f"What does {{{key}.name}} have?")
+        answer, values = scene.render(f"{{{key}.name}} has {{t{key}.a}}."), [scene.cast[f"t{k}"].noun for k in keys]
+    record = {"kind": "lookup", "expect": "answer", "people": names, "words": [1, 20]}
+    if asks_who:
+        record["who"] = {"answer": scene.cast[key].name, "is_first": True}
+    else:
+        record |= {"must": [[value]], "wrong": [other for other in values if other != value]}
+    return Task("lookup", user(f"{told} {ask}"), answer, record)
 
 
 def unanswerable(t: Tasker) -> Task:
@@ -219,24 +265,49 @@ def _key_events(scene: Scene) -> list[Question]:
 
 
 def mood(t: Tasker) -> Task:
+    """Which of two feelings it is; or which of all."""
     scene = t.scene()
     scene.person("h")
-    feeling = t.rng.choice(lexicon.MOODS)
-    sign = t.rng.choice(MOOD_SIGNS[feeling])
-    scene.cast["sign"] = sign
-    text = scene.render(f"{{h.name}} {sign.replace('{0}', '{h.his}')}.")
-    ask = t.pick("How does {n} feel?", "What mood is {n} in?", "Which feeling is this?", "Name the feeling.").replace(
-        "{n}", scene.cast["h"].name
+    feeling, other = t.rng.sample(lexicon.MOODS, 2)
+    sign = t.rng.choice(MOOD_SIGNS[feeling]).replace("{0}", "{h.his}")
+    first, second = t.rng.sample((feeling, other), 2)
+    told = scene.render(f"{{h.name}} {sign}.")
+    ask = t.pick(
+        "Is {n} {a} or {b}?", "Is {n} {a} or {b}?", "{A} or {b}?", "Would you say that {n} is {a} or {b}?", "How does {n} feel?", "Which feeling is this?",
+    ).format(n=scene.cast["h"].name, a=first, b=second, A=_cap(first))  # fmt: skip
+    answer = t.pick(
+        f"{scene.cast['h'].name} is {feeling}.", f"{scene.cast['h'].name} feels {feeling}.", f"{_cap(feeling)}."
     )
-    answer = t.pick("{n} is {m}.", "{n} feels {m}.").replace("{n}", scene.cast["h"].name).replace("{m}", feeling)
+    wrong = [m for m in lexicon.MOODS if m != feeling]
+    record = {"kind": "mood", "expect": "answer", "must": [[feeling]], "wrong": wrong, "words": [1, 12]}
+    return Task("mood", user(f"{told} {ask}"), answer, record)
+
+
+GREETINGS = {  # what is said -> what a polite answer has one of, and answers
+    "Good {time}!": (["good {time}"], ("Good {time}! What can I do for you?", "Good {time}! How are you?", "Good {time} to you, too!")),
+    "Hello!": (["hello", "good day"], ("Hello! What can I do for you?", "Hello! How are you?", "Good day! How can I help?")),
+    "Thank you!": (["welcome", "pleasure"], ("You are welcome.", "You are very welcome.", "It was a pleasure.")),
+    "Good night!": (["good night", "sleep well"], ("Good night! Sleep well.", "Sleep well!", "Good night!")),
+    "How are you?": (["well", "fine"], ("I am very well, thank you.", "I am fine. And how are you?", "Very well, thank you.")),
+    "Goodbye!": (["goodbye", "see you"], ("Goodbye! See you soon.", "Goodbye, and a good day!", "See you soon!")),
+}  # fmt: skip
+
+
+def greeting(t: Tasker) -> Task:
+    scene = t.scene()
+    name, time = scene.person("h").name, t.rng.choice(lexicon.TIMES)
+    said, (polite, answers) = t.rng.choice(list(GREETINGS.items()))
+    said, answer = said.format(time=time), t.pick(*answers).format(time=time)
+    ask = t.pick(
+        f"{said} I am {name}.", f"{said} My name is {name}.", f"{said} {name} is here.", f"{said} It is {name}."
+    )
     record = {
-        "kind": "mood",
+        "kind": "greeting",
         "expect": "answer",
-        "must": [[feeling]],
-        "wrong": [m for m in lexicon.MOODS if m != feeling],
-        "words": [1, 12],
+        "must": [[wording.format(time=time) for wording in polite]],
+        "words": [1, 15],
     }
-    return Task("mood", user(f"{text} {ask}"), answer, record)
+    return Task("greeting", user(ask), answer, record)
 
 
 # --------------------------------------------------------------------------------------------------- town knowledge
@@ -478,8 +549,9 @@ def multi_turn(t: Tasker) -> Task:
 
 
 KINDS: dict[Callable[[Tasker], Task], float] = {  # share of the tasks
-    story_request: 0.14, continue_story: 0.08, passage_question: 0.14, unanswerable: 0.05, summary: 0.07, mood: 0.08, town_question: 0.10, list_things: 0.07,
-    rewrite_tense: 0.05, rewrite_polite: 0.05, clinic_read: 0.05, clinic_rule: 0.03, clinic_write: 0.03, decline: 0.10, multi_turn: 0.06,
+    story_request: 0.16, continue_story: 0.06, passage_question: 0.10, lookup: 0.10, unanswerable: 0.05, summary: 0.05, mood: 0.10, greeting: 0.05,
+    town_question: 0.07, list_things: 0.06, rewrite_tense: 0.03, rewrite_polite: 0.05, clinic_read: 0.03, clinic_rule: 0.03, clinic_write: 0.02,
+    decline: 0.07, multi_turn: 0.04,
 }  # fmt: skip
 
 

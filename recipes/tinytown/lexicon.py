@@ -8,12 +8,10 @@ from __future__ import annotations
 
 # ----------------------------------------------------------------------------------------------------------- people
 FEMALE_NAMES = tuple(
-    "Mabel Rosa Ada Clara Hetty Nora Tilda Greta Pearl Edith Flora Maud Ruth Sally Vera Winnie "
-    "Bess Dora Elsie Ginny Hazel Isla Lottie Molly Nell Polly Tess Josie Martha Agnes Kitty Wilma".split()
+    "Mabel Rosa Ada Clara Hetty Nora Greta Pearl Edith Flora Maud Ruth Sally Vera Bess Elsie Hazel Isla Molly Tess".split()
 )
 MALE_NAMES = tuple(
-    "Albert Barney Caleb Dexter Edgar Felix George Harvey Ivan Jasper Karl Leo Milo Ned Oscar Percy "
-    "Quentin Rufus Simon Toby Victor Walter Archie Bruno Cyril Dougal Ernest Fergus Gus Hugo Jack Henry".split()
+    "Albert Barney Caleb Edgar Felix George Harvey Ivan Karl Leo Milo Ned Oscar Percy Rufus Simon Toby Victor Walter Hugo".split()
 )
 # In no training file: people who only the held-out sets know.
 HELD_OUT_FEMALE_NAMES = ("Beatrix", "Philippa", "Orla", "Zelda")
@@ -23,9 +21,7 @@ HELD_OUT_MALE_NAMES = ("Leopold", "Barnaby", "Osric", "Thaddeus")
 JOBS = (
     ("baker", "bakery", "bake bread and buns"),
     ("miller", "mill", "grind the flour"),
-    ("blacksmith", "forge", "hammer iron"),
     ("carpenter", "workshop", "build tables and chairs"),
-    ("tailor", "tailor's shop", "sew coats"),
     ("cobbler", "shoe shop", "mend boots"),
     ("gardener", "park", "trim the hedges"),
     ("fisher", "harbour", "catch herring"),
@@ -39,32 +35,18 @@ JOBS = (
     ("shepherd", "hill", "watch the sheep"),
     ("beekeeper", "apiary", "gather honey"),
     ("potter", "pottery", "shape clay pots"),
-    ("weaver", "weaving shed", "weave rugs"),
     ("clockmaker", "clock shop", "repair clocks"),
     ("painter", "studio", "paint portraits"),
-    ("florist", "flower shop", "tie bouquets"),
-    ("butcher", "butcher's shop", "slice ham"),
     ("grocer", "grocery", "weigh vegetables"),
     ("cook", "inn", "stir soups and stews"),
-    ("barber", "barber's shop", "cut hair"),
     ("conductor", "station", "punch tickets"),
     ("ferryman", "ferry landing", "row people across the river"),
     ("lighthouse keeper", "lighthouse", "light the great lamp"),
     ("mayor", "town hall", "sign papers"),
-    ("constable", "police station", "keep the peace"),
     ("firefighter", "fire station", "polish the fire engine"),
-    ("organist", "chapel", "play hymns"),
     ("dairymaid", "dairy", "churn butter"),
-    ("sweep", "coal yard", "clean chimneys"),
-    ("printer", "print shop", "print the newspaper"),
-    ("glassblower", "glassworks", "blow bottles"),
-    ("jeweller", "jewellery shop", "polish rings"),
-    ("candlemaker", "candle shop", "pour wax"),
     ("toymaker", "toy shop", "carve toys"),
-    ("boatbuilder", "boatyard", "tar the boats"),
-    ("bookbinder", "bindery", "stitch pages"),
     ("musician", "music shop", "tune pianos"),
-    ("greengrocer", "market", "stack apples"),
 )
 # street -> the landmark it is not far from
 STREETS = {
@@ -137,16 +119,13 @@ THINGS = {
     "kite": "toy", "ball": "toy", "drum": "music", "doll": "toy", "hat": "clothing", "scarf": "clothing", "umbrella": "tool",
     "lantern": "tool", "basket": "tool", "notebook": "paper", "map": "paper", "key": "keepsake", "ring": "keepsake", "watch": "keepsake",
     "whistle": "music", "flute": "music", "fiddle": "music", "bucket": "tool", "spade": "tool", "rope": "tool", "ladder": "tool",
-    "paintbrush": "tool", "kettle": "kitchen", "teapot": "kitchen", "cup": "kitchen", "jar": "kitchen", "blanket": "clothing",
-    "cushion": "clothing", "mirror": "keepsake", "candle": "tool", "clock": "keepsake", "compass": "tool", "telescope": "tool", "oar": "tool", "album": "paper", "atlas": "paper", "ornament": "keepsake",
+    "kettle": "kitchen", "teapot": "kitchen", "cup": "kitchen", "jar": "kitchen", "blanket": "clothing",
+    "mirror": "keepsake", "candle": "tool", "clock": "keepsake", "compass": "tool", "telescope": "tool", "oar": "tool", "album": "paper", "atlas": "paper", "ornament": "keepsake",
     "coat": "clothing", "apron": "clothing", "purse": "keepsake", "locket": "keepsake", "brooch": "keepsake", "ribbon": "clothing",
     "spinning top": "toy", "puppet": "toy", "toy boat": "toy", "wagon": "toy", "sledge": "toy", "bicycle": "toy", "bell": "music",
     "trumpet": "music", "harp": "music", "accordion": "music", "vase": "kitchen", "bowl": "kitchen", "spoon": "kitchen",
-    "pan": "kitchen", "glove": "clothing", "cap": "clothing", "shawl": "clothing", "waistcoat": "clothing", "walking stick": "tool",
-    "hammer": "tool", "saw": "tool", "wheelbarrow": "tool", "fishing rod": "tool", "net": "tool", "storybook": "paper",
-    "photograph": "paper", "postcard": "paper", "calendar": "paper", "poster": "paper", "chessboard": "toy", "marble": "toy",
-    "jigsaw puzzle": "toy", "rocking horse": "toy", "music box": "music", "medal": "keepsake", "button box": "keepsake",
-    "letter opener": "tool", "watering can": "tool", "birdhouse": "tool", "stool": "tool", "rucksack": "clothing",
+    "pan": "kitchen", "glove": "clothing", "cap": "clothing", "shawl": "clothing", "wheelbarrow": "tool", "fishing rod": "tool", "storybook": "paper",
+    "rocking horse": "toy", "music box": "music", "birdhouse": "tool", "stool": "tool", "rucksack": "clothing",
 }  # fmt: skip
 COLOURLESS = frozenset(
     {"photograph", "map", "telescope", "mirror", "fiddle", "saw", "chessboard", "ladder", "calendar", "postcard"}

@@ -12,6 +12,7 @@ A record (a JSON object) says what the prompt needs; all but `expect` may be mis
     who         {"answer", "is_first"}: a name is asked for; of the names in the response the first (else the last) has to be it
     people      the names that may appear: anybody else is made up
     words       [fewest, most] words; shorter or longer loses form
+    sentences   how many a text must have at least (a story)
     target      the exact text to arrive at (rewriting)
     members     with `count`: words of which `count` different ones have to be listed
     source      a text of which no long part may simply be repeated
@@ -126,6 +127,8 @@ def _helpful(record: dict, text: str, lowered: str) -> float:
     if "members" in record:
         listed = sum(_has(lowered, member) for member in record["members"])
         parts.append(max(0.0, 1 - abs(record["count"] - listed) / record["count"]))
+    if "sentences" in record:
+        parts.append(min(1.0, len(form.sentences(text)) / record["sentences"]))
     if "target" in record:
         parts.append(_likeness(record["target"], text))
     if len(text.split()) >= LEAST_COPY_WORDS and text in record.get("source", ""):

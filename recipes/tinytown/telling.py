@@ -103,7 +103,7 @@ class Scene:
         things = [t.noun for t in self.cast.values() if isinstance(t, Thing)]
         if gender is None and len(present) == 1:
             gender = "m" if present[0].gender == "f" else "f"
-        wants_stranger = self.is_held_out and not self.has_held_out and not job and self.chance(0.5)
+        wants_stranger = self.is_held_out and not self.has_held_out and not job and self.chance(0.2)
         pool = self.town.held_out_people if wants_stranger else self.town.people
         for _ in range(1000):
             person = self.pick(pool)

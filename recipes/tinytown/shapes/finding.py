@@ -236,7 +236,7 @@ def treasure_map(s: Scene) -> None:
     s.do("feel", "h", "=excited")
     s.end(
         "{h.name} was so excited about the {t} that {h.he} and {f.name} ran home [through the puddles|without the shovel].",
-        "No gold, just {t.a}; yet {h.name} and {f.name} were as excited as if it were a crown.",
+        "No gold, just {t.a}; yet {h.name} and {f.name} were as excited as [kings|children at a fair|never before].",
         "{h.name} hung the map on the wall, and {f.name} kept the {t}, both of them still excited.",
     )
 

@@ -10,7 +10,7 @@ from recipes.tinytown.telling import Scene
 
 MATERIALS = {
     "kite": ("paper", "sticks"), "doll": ("cloth", "wool"), "puppet": ("wood", "string"), "toy boat": ("bark", "a handkerchief"),
-    "birdhouse": ("planks", "nails"), "stool": ("oak", "glue"), "scarf": ("wool", "patience"), "cushion": ("feathers", "linen"),
+    "birdhouse": ("planks", "nails"), "stool": ("oak", "glue"), "scarf": ("wool", "patience"), 
     "wagon": ("crates", "four old wheels"), "sledge": ("ash wood", "iron bands"), "spinning top": ("beech wood", "paint"),
     "apron": ("linen", "thread"), "shawl": ("wool", "a long needle"), "bowl": ("clay", "water"), "vase": ("clay", "blue glaze"),
     "spoon": ("pear wood", "a sharp knife"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from recipes.tinytown.telling import Scene
 
-KINDS = ("story", "letter", "dialogue", "description", "howto")
+KINDS = ("story", "letter", "dialogue", "description", "howto", "lesson")
 
 
 @dataclass(frozen=True)
