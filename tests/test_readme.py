@@ -2,8 +2,10 @@
 
 import dataclasses
 import importlib
+import json
 import re
 import shlex
+import sys
 
 import pytest
 
@@ -25,7 +27,11 @@ def test_a_command_of_the_readme_names_a_recipe_and_settings_it_has(line):
     types = getattr(importlib.import_module(module), "CONFIG_TYPES", None)
     if types is None and (file.parent / "__main__.py").is_file():
         types = getattr(importlib.import_module(f"{module}.__main__"), "CONFIG_TYPES", None)
-    if not types or "mine.yaml" in arguments or not any(argument.startswith("--") for argument in arguments):
+    if (
+        not types
+        or any(a.startswith("mine") for a in arguments)
+        or not any(argument.startswith("--") for argument in arguments)
+    ):
         return
     arguments = ["--output_dir" if argument == "--out" else argument for argument in arguments]
     given = {argument[2:] for argument in arguments if argument.startswith("--")}
@@ -43,6 +49,40 @@ def test_the_yaml_of_the_readme_parses_against_its_recipe(tmp_path):
     from recipes.lora_sft import CONFIG_TYPES
 
     parse(*CONFIG_TYPES, argv=["--config", str(tmp_path / "mine.yaml")])
+
+
+def test_the_readmes_own_metric_and_task_are_measured_with_nothing_else_touched(
+    tmp_path, monkeypatch, llama_checkpoint, capsys
+):
+    """The three files as the README has them, in an empty folder; the metric's folder stands in for recipes/metrics."""
+    import recipes.judges
+    import recipes.metrics
+    from recipes.evaluation import main
+
+    files = dict(re.findall(r"```(?:python|yaml)\n# ([\w/]+\.\w+)[^\n]*\n(.*?)```", README, re.S))
+    rows = {
+        "mine/colours.jsonl": [{"sky": sky, "colours": ["red", "blue"], "right": 1} for sky in ("clear", "dark")],
+        "runs/tiny/data/instructions_heldout.jsonl": [{"prompt": f"Say {i}.", "completion": "No."} for i in range(4)],
+    }
+    files |= {name: "".join(json.dumps(row) + "\n" for row in of_file) for name, of_file in rows.items()}
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(recipes.judges, "METRICS", tmp_path / "recipes" / "metrics")
+    monkeypatch.setattr(recipes.metrics, "__path__", [str(tmp_path / "recipes" / "metrics")])
+    monkeypatch.delitem(sys.modules, "recipes.metrics.brevity", raising=False)
+    command = shlex.split(re.search(r"# mine/suite.yaml:  python -m recipes.evaluation (.*)", README)[1])
+    main([argument.replace("runs/tiny/lora_sft", str(llama_checkpoint)) for argument in command])
+    printed = capsys.readouterr().out
+    assert "instructions/brevity" in printed and "colours/acc" in printed
+    measured = json.loads((tmp_path / "runs" / "mine" / "eval.json").read_text())["metrics"]
+    brevity, accuracy = (next(m for m in measured if m["name"] == name) for name in ("brevity", "acc"))
+    samples = [json.loads(line) for line in (tmp_path / "runs" / "mine" / "samples.jsonl").read_text().splitlines()]
+    short = [len(sample["output"].split()) <= 10 for sample in samples if sample["set"] == "instructions"]
+    assert brevity["value"] == sum(short) / 4 and brevity["n"] == 4
+    assert accuracy["n"] == 2 and accuracy["chance"] == 0.5
+    assert [str(sample["reference"]).strip() for sample in samples if sample["set"] == "colours"] == ["blue"] * 2
 
 
 def test_every_file_that_the_tree_names_is_there():
