@@ -26,6 +26,7 @@ from eval.scorer import context_length
 from eval.texts import TEXT_METRICS, repetition
 
 CPU_CACHE_BYTES = 2**29  # keys and values held at once while generating on a CPU
+FOREIGN_ROWS = 32  # generated at once by transformers, for classes that base_model.generate does not run
 
 Judge = Callable[..., list[float]]  # judge(prompts, completions, **columns) -> one score a completion
 
@@ -84,8 +85,7 @@ def continue_ids(
     if tokenizer.eos_token_id is None:
         raise ValueError("the tokenizer has no eos token, so no output could end itself")
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    if not supports(model):
-        return _by_transformers(model, prompts, decoding, tokenizer.eos_token_id, pad_id)
+    longest = max(map(len, prompts)) + decoding.max_new_tokens
     sampling = SamplingConfig(
         max_new_tokens=decoding.max_new_tokens,
         greedy=decoding.temperature == 0,
@@ -93,17 +93,23 @@ def continue_ids(
         top_p=decoding.top_p,
         stop_token_ids=(tokenizer.eos_token_id,),
     )
-    longest = max(map(len, prompts)) + decoding.max_new_tokens
-    rows = max(1, cache_tokens(model) // longest)
+
+    def make(rows: int) -> list[tuple[list[int], bool]]:
+        if not supports(model):
+            return _by_transformers(model, prompts, decoding, tokenizer.eos_token_id, pad_id, rows)
+        made = generate(model, prompts, sampling, pad_id=pad_id, seed=decoding.seed, batch_size=rows)
+        return list(zip(made.responses(), made.stopped_B.tolist(), strict=True))
+
+    rows = max(1, cache_tokens(model) // longest) if supports(model) else FOREIGN_ROWS
     while True:
         try:
-            made = generate(model, prompts, sampling, pad_id=pad_id, seed=decoding.seed, batch_size=rows)
-            return list(zip(made.responses(), made.stopped_B.tolist(), strict=True))
+            return make(rows)
         except torch.OutOfMemoryError:
             if rows == 1:
                 raise ValueError(f"out of memory on one prompt and answer of {longest} tokens") from None
-            rows = max(1, min(rows, len(prompts)) // 2)
-            torch.cuda.empty_cache()
+        # Only here is the failed batch free: while the error is handled, its traceback holds the tensors.
+        rows = max(1, min(rows, len(prompts)) // 2)
+        torch.cuda.empty_cache()
 
 
 def cache_tokens(model) -> int:
@@ -117,7 +123,7 @@ def cache_tokens(model) -> int:
     return max(1, budget // bytes_per_token)
 
 
-def _by_transformers(model, prompts, decoding: Decoding, stop_id: int, pad_id: int, rows: int = 32):
+def _by_transformers(model, prompts, decoding: Decoding, stop_id: int, pad_id: int, rows: int = FOREIGN_ROWS):
     """The same through `model.generate`, left-padded, prompts of like length together."""
     device = next(model.parameters()).device
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))

@@ -75,15 +75,16 @@ class Scorer:
             batch = rows[start : start + count]
             try:
                 self._score_batch(batch, logprob_N, greedy_N)
+                start += len(batch)
+                continue
             except torch.OutOfMemoryError:
                 if len(batch) == 1:
                     raise ValueError(
                         f"out of memory on one row of {len(batch[0].tokens)} tokens; the model does not fit this device"
                     ) from None
-                self.batch_tokens = max(1, len(batch) // 2) * len(rows[start].tokens)
-                torch.cuda.empty_cache()
-                continue
-            start += len(batch)
+            # Only here is the failed batch free: while the error is handled, its traceback holds the tensors.
+            self.batch_tokens = max(1, len(batch) // 2) * len(rows[start].tokens)
+            torch.cuda.empty_cache()
         bad = int((~torch.isfinite(logprob_N)).sum())
         if bad:
             raise NonFiniteError(f"{bad} of {len(requests)} scores are not finite{_bad_weights(self.model)}")

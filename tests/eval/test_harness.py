@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import weakref
 
 import pytest
 import torch
@@ -351,3 +352,33 @@ def test_generation_is_bounded_by_memory_and_an_out_of_memory_halves_its_rows(to
     monkeypatch.setattr(base_model.generate, "generate", limited)
     assert generation.continue_ids(model, tokenizer, prompts, Decoding(max_new_tokens=6)) == expected
     assert rows[1:] == [3, 1]
+
+
+class Held:
+    """Stands for the tensors of a failed batch."""
+
+
+def test_an_out_of_memory_of_a_foreign_class_halves_too_and_the_failed_batch_is_free_by_then(tokenizer, monkeypatch):
+    import base_model.generate
+    from eval import generation
+    from eval.generation import Decoding
+
+    monkeypatch.setattr(base_model.generate, "supports", lambda model: False)
+    model = random_model("llama", len(tokenizer))
+    prompts = [[1, 10 + i] for i in range(7)]
+    expected = generation.continue_ids(model, tokenizer, prompts, Decoding(max_new_tokens=6))
+    real, rows, held = model.generate, [], []
+
+    def limited(*args, input_ids, **kwargs):
+        batch = Held()
+        held.append(weakref.ref(batch))
+        rows.append(len(input_ids))
+        if len(input_ids) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(*args, input_ids=input_ids, **kwargs)
+
+    monkeypatch.setattr(model, "generate", limited)
+    freed = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append(held[-1]() is None))
+    assert generation.continue_ids(model, tokenizer, prompts, Decoding(max_new_tokens=6)) == expected
+    assert rows[:2] == [7, 3] and set(rows[2:]) == {1} and freed == [True, True]

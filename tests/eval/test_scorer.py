@@ -2,6 +2,7 @@
 
 import copy
 import random
+import weakref
 
 import pytest
 import torch
@@ -109,18 +110,22 @@ def test_out_of_memory_halves_the_batch_and_goes_on(monkeypatch):
     model = random_model("llama", 400)
     requests = requests_like_a_benchmark()
     expected = Scorer(model).score(requests)
-    sizes, real = [], model.base_model.forward
+    sizes, held, freed, real = [], [], [], model.base_model.forward
 
     def limited(*args, input_ids, **kwargs):
+        tensors_of_the_batch = torch.zeros(1)
+        held.append(weakref.ref(tensors_of_the_batch))
         if input_ids.numel() > 300:
             raise torch.OutOfMemoryError("CUDA out of memory")
         sizes.append(input_ids.numel())
         return real(*args, input_ids=input_ids, **kwargs)
 
     monkeypatch.setattr(model.base_model, "forward", limited)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append(held[-1]() is None))
     scorer = Scorer(model, batch_tokens=4096)
     assert [s.logprob for s in scorer.score(requests)] == pytest.approx([s.logprob for s in expected], abs=2e-4)
     assert scorer.batch_tokens < 4096 and max(sizes) <= 300
+    assert freed and all(freed)  # an error that is being handled holds what its frames held
     monkeypatch.setattr(model.base_model, "forward", lambda *a, **k: limited(*a, input_ids=torch.zeros(1, 301)))
     with pytest.raises(ValueError, match="out of memory on one row of"):
         scorer.score(requests[:1])
