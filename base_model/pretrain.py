@@ -205,7 +205,7 @@ def _make_accelerator(config: PretrainConfig, precision: str, tracker_dir: Path 
     trackers = [name.strip() for name in config.trackers.split(",") if name.strip() not in ("", "none")]
     accelerator = Accelerator(
         mixed_precision="no" if precision == "fp32" else precision,
-        log_with=trackers if tracker_dir else None,
+        log_with=(trackers or None) if tracker_dir else None,
         project_config=ProjectConfiguration(logging_dir=str(tracker_dir)) if tracker_dir else None,
         cpu=join_processes().device.type == "cpu",
     )

@@ -227,6 +227,33 @@ class ShardLoader:
             raise ValueError(f"{path} has {path.stat().st_size} bytes instead of {expected}; write the shards again")
 
 
+@dataclass(frozen=True)
+class InTurn:
+    """Batches of one loader, and from batch `switch_at` on those of another, from its first: a corpus to start with, then the corpus.
+
+    As seekable as its loaders. batch_size and windows are the second's; raises ValueError where the first's rows differ in shape."""
+
+    first: ShardLoader
+    then: ShardLoader
+    switch_at: int
+
+    def __post_init__(self) -> None:
+        shapes = [(loader.batch_size, loader.context_length) for loader in (self.first, self.then)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(f"loaders in turn have batches of {shapes[0]} and {shapes[1]}; they must be alike")
+
+    @property
+    def batch_size(self) -> int:
+        return self.then.batch_size
+
+    @property
+    def windows(self) -> int:
+        return self.then.windows
+
+    def batch(self, step: int) -> dict[str, torch.Tensor]:
+        return self.first.batch(step) if step < self.switch_at else self.then.batch(step - self.switch_at)
+
+
 def permute(i: int, n: int, keys: tuple[int, ...]) -> int:
     """Place of i in a pseudo-random permutation of 0..n-1: a Feistel network over the next power of 4, walked back into range.
 

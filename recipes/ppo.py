@@ -13,6 +13,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ class PPOStageConfig:
     model: str = field(metadata={"help": "checkpoint that is trained, and the reference"})
     reward_model: str = field(metadata={"help": "folder of a reward model"})
     heldout: str | None = None  # prompts that are judged while training, never trained on
+    heldout_rows: int | None = None  # at most so many of them, the first ones
     judges: list[str] = field(default_factory=list, metadata={"help": "judges of the held-out answers, by name"})
 
     def __post_init__(self) -> None:
@@ -62,7 +64,7 @@ def main(argv: list[str] | None = None) -> Path:
     """Run the stage; returns its folder."""
     args, config, data, lora = parse(*CONFIG_TYPES, argv=argv)
     from alignment.ppo import PPOTrainer
-    from base_model.documents import Source, read_rows
+    from base_model.documents import read_rows
     from recipes.judges import resolve
     from reward.model import RewardModel
     from sft.lora import load_parent, peft_config
@@ -80,7 +82,7 @@ def main(argv: list[str] | None = None) -> Path:
         reward_funcs=reward.score,
         args=dataclasses.replace(args, output_dir=str(run.checkpoints)),
         train_dataset=[row.fields for row in read_rows(data.source, ("prompt",))],
-        eval_dataset=[row.fields for row in read_rows(Source(config.heldout), ("prompt",))] if config.heldout else None,
+        eval_dataset=held_out_prompts(config),
         processing_class=tokenizer,
         callbacks=run.callbacks,
         peft_config=peft_config(lora) if lora.use_peft else None,
@@ -92,6 +94,15 @@ def main(argv: list[str] | None = None) -> Path:
     write_evidence(run, trainer)
     model, facts = finished_policy(run, trainer, config.model, lora)
     return run.finish(model, tokenizer, judges={"reward_model": reward.score}, reference=config.model, **facts)
+
+
+def held_out_prompts(config: PPOStageConfig) -> list[dict[str, Any]] | None:
+    """The rows that are judged while training, None without any."""
+    from base_model.documents import Source, read_rows
+
+    if not config.heldout:
+        return None
+    return [row.fields for row in islice(read_rows(Source(config.heldout), ("prompt",)), config.heldout_rows)]
 
 
 def write_evidence(run: Run, trainer: Any) -> None:

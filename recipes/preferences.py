@@ -40,6 +40,7 @@ class PreferencesConfig:
     heldout_fraction: float = 0.15  # of the prompts
     annotator_noise: float = 0.15  # tinytown_annotators: gold difference at which 73 % agree
     annotator_length_bias: float = 0.3  # tinytown_annotators: log-odds for ten words more
+    annotator_ties_below: float = 0.0  # tinytown_annotators: gold difference under which they call it a tie
 
     def __post_init__(self) -> None:
         for name in ("prompts", "pairs_per_prompt", "max_new_tokens", "temperature", "prompts_at_once"):
@@ -158,7 +159,9 @@ def comparer(config: PreferencesConfig, seed: int, total: int, answered: int):
     if config.judge == "tinytown_annotators":
         from recipes.tinytown.annotators import Annotators
 
-        return by_annotators(Annotators(config.annotator_noise, config.annotator_length_bias, seed))
+        return by_annotators(
+            Annotators(config.annotator_noise, config.annotator_length_bias, config.annotator_ties_below, seed)
+        )
     from recipes.judges import resolve
     from reward.on_policy import by_score
 
@@ -172,7 +175,11 @@ def by_annotators(annotators):
     def compare(questions):
         verdicts = []
         for question in questions:
-            winner, probability_a = annotators.prefer(question.columns["record"], question.a, question.b)
+            record = question.columns["record"]
+            if annotators.is_tie(record, question.a, question.b):
+                verdicts.append(Verdict(None))
+                continue
+            winner, probability_a = annotators.prefer(record, question.a, question.b)
             verdicts.append(Verdict(winner, probability=probability_a if winner == 0 else 1 - probability_a))
         return verdicts
 

@@ -29,6 +29,9 @@ class TextConfig:
     validation_shards: str | None = field(
         default=None, metadata={"help": "else <tokenizer>/validation where there is one"}
     )
+    lead_in_steps: int = field(
+        default=0, metadata={"help": "steps on the lead-in shards (<tokenizer>/lead_in) before all others"}
+    )
     sample_prompts: list[str] = field(
         default_factory=list, metadata={"help": "texts that samples continue; none: one sample from the start"}
     )
@@ -80,13 +83,14 @@ def main(argv: list[str] | None = None) -> Path | None:
     from base_model.gpt import GPT
     from base_model.plan import flops_per_token
     from base_model.pretrain import join_processes, pretrain
-    from base_model.shards import ShardLoader
+    from base_model.shards import InTurn, ShardLoader
     from base_model.validation import token_bytes
 
     shards = Path(text.shards or Path(text.tokenizer, "shards"))
     validation_shards = Path(text.validation_shards or Path(text.tokenizer, "validation"))
+    lead_in = [Path(text.tokenizer, "lead_in")] if text.lead_in_steps else []
     settings = (text, shape, training)
-    run = Run.start("pretrain", run_config, settings, parents=[text.tokenizer], data=[shards])
+    run = Run.start("pretrain", run_config, settings, parents=[text.tokenizer], data=[shards, *lead_in])
     tokenizer = AutoTokenizer.from_pretrained(text.tokenizer)
     config = shape.model_config(vocab_size=len(tokenizer))
     tokenizer.model_max_length = config.context_length
@@ -97,9 +101,13 @@ def main(argv: list[str] | None = None) -> Path | None:
     validation = None
     if text.validation_shards or validation_shards.is_dir():
         validation = ShardLoader(validation_shards, config.context_length, rows, shuffle=False, **place)
+    loader = ShardLoader(shards, config.context_length, rows, **place)
+    for folder in lead_in:
+        start = ShardLoader(folder, config.context_length, rows, **place)
+        loader = InTurn(start, loader, text.lead_in_steps * training.accumulation)
     result = pretrain(
         GPT(config),
-        ShardLoader(shards, config.context_length, rows, **place),
+        loader,
         training,
         validation=validation,
         token_bytes_V=token_bytes(tokenizer),

@@ -31,6 +31,9 @@ class TokenizerConfig:
     validation_share: float = field(
         default=0.0, metadata={"help": "or: the last share of the training text's characters, e.g. 0.1"}
     )
+    lead_in_data: str | None = field(
+        default=None, metadata={"help": "text that pretraining may start with; its shards go to <output_dir>/lead_in"}
+    )
     shards: str | None = field(
         default=None, metadata={"help": "folder of the training shards, else <output_dir>/shards"}
     )
@@ -54,7 +57,12 @@ def main(argv: list[str] | None = None) -> Path:
     run_config, config, data = parse(*CONFIG_TYPES, argv=argv)
     from base_model.shards import write_shards
 
-    run = Run.start("tokenizer", run_config, (config, data), data=[p for p in (data.data, config.validation_data) if p])
+    run = Run.start(
+        "tokenizer",
+        run_config,
+        (config, data),
+        data=list(filter(None, (data.data, config.validation_data, config.lead_in_data))),
+    )
     counts = Counts()
     cut = None
     if config.validation_share:
@@ -66,6 +74,9 @@ def main(argv: list[str] | None = None) -> Path:
         validation = read_texts(replace(data.source, path=config.validation_data))
     elif cut is not None:
         validation = since(read_texts(data.source), cut)
+    if config.lead_in_data:
+        lead_in = read_texts(replace(data.source, path=config.lead_in_data))
+        parts["lead-in"] = (run.dir / "lead_in", lead_in)
     if config.validation_data or cut is not None:
         parts["validation"] = (config.validation_shards or run.dir / "validation", validation)
     run.note("bad_rows_skipped", counts.skipped)

@@ -2,6 +2,8 @@
 
     P(a preferred to b) = sigmoid( (gold(a) - gold(b)) / noise + length_bias * (words(a) - words(b)) / 10 )
 
+Where gold differs by less than `ties_below` they say that neither is better (0: they always choose).
+
 A choice depends only on (seed, annotator, record, a, b): the same question gets the same answer, in any order of asking.
 """
 
@@ -24,6 +26,7 @@ class Annotators:
 
     noise: float = 0.15  # gold units per logit, > 0: at this difference in gold 73 % choose the better answer
     length_bias: float = 0.3  # logits per ten words more
+    ties_below: float = 0.0  # gold difference under which they call it a tie
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -35,6 +38,11 @@ class Annotators:
         key = record if isinstance(record, str) else json.dumps(record, sort_keys=True)
         gold = (_gold(key, a) - _gold(key, b)) / self.noise
         return _sigmoid(gold + self.length_bias * (len(a.split()) - len(b.split())) / WORDS_PER_UNIT)
+
+    def is_tie(self, record: dict | str, a: str, b: str) -> bool:
+        """Whether they see no difference between `a` and `b`."""
+        key = record if isinstance(record, str) else json.dumps(record, sort_keys=True)
+        return abs(_gold(key, a) - _gold(key, b)) < self.ties_below
 
     def prefer(self, record: dict | str, a: str, b: str, *, annotator: int = 0) -> tuple[int, float]:
         """(0 if `a` is preferred, else 1; the probability that `a` is). Another `annotator` throws other dice."""

@@ -26,6 +26,7 @@ ABOUT = {
     "general_heldout.jsonl": "clean text to measure likelihood on: {text}",
     "domain_heldout.jsonl": "the same for the clinic",
     "instructions.jsonl": "for training: {messages, kind, record}; record is a JSON string for the rubric",
+    "rhymes.jsonl": "counting rhymes, for a base model to start with: {text}",
     "prompts.jsonl": "prompts to sample answers to: {prompt, kind, record}; none of them in instructions.jsonl",
     "instructions_heldout.jsonl": "to measure on: {prompt, completion, kind, record}",
     "prompts_heldout.jsonl": "to measure on: {prompt, kind, record}",

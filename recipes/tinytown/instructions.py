@@ -380,7 +380,7 @@ LISTS = {
     "streets in Tinytown": tuple(lexicon.STREETS),
     "jobs in Tinytown": tuple(job for job, _, _ in lexicon.JOBS),
     "dishes": lexicon.FOODS,
-    "places in Tinytown": tuple(lexicon.PLACES),
+    "places in Tinytown": tuple(f"the {place}" for place in lexicon.PLACES),
 }
 
 

@@ -12,6 +12,7 @@ from random import Random
 from recipes.tinytown import benchmarks, clinic, data_card, dirt
 from recipes.tinytown.instructions import Task, draw_task
 from recipes.tinytown.overlap import HeldOutPhrases
+from recipes.tinytown.rhymes import rhymes
 from recipes.tinytown.shapes import SHAPES
 from recipes.tinytown.telling import Scene
 
@@ -26,9 +27,10 @@ class WorldConfig:
     documents: int = 20_000  # rows of general.jsonl and domain.jsonl together, dirt included
     instructions: int = 7_000  # rows of instructions.jsonl
     prompts: int = 3_000  # rows of prompts.jsonl
+    rhymes: int = 12_000  # rows of rhymes.jsonl
     heldout_documents: int = 200  # rows of general_heldout.jsonl, and of domain_heldout.jsonl
     heldout_instructions: int = 300  # rows of instructions_heldout.jsonl
-    heldout_prompts: int = 200  # rows of prompts_heldout.jsonl
+    heldout_prompts: int = 600  # rows of prompts_heldout.jsonl
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -92,8 +94,10 @@ def write_world(
                         states.write(_line({"id": row["id"], **state}))
                     progress(done + is_domain * counts[0], config.documents)
     _write_tasks(out, config, seed, phrases, seen)
+    _write_rows(out / "rhymes.jsonl", ({"text": text} for text in rhymes(seed, config.rhymes)))
     rows = {
         **dict(zip(("general", "domain"), counts, strict=True)),
+        "rhymes": config.rhymes,
         "instructions": config.instructions,
         "prompts": config.prompts,
     }

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from base_model import shards
-from base_model.shards import ShardIndex, ShardLoader, permute, tokenizer_sha256, verify_shards, write_shards
+from base_model.shards import InTurn, ShardIndex, ShardLoader, permute, tokenizer_sha256, verify_shards, write_shards
 from base_model.tokenizer import encode_text, train_tokenizer
 
 BOS, EOS = 1, 2
@@ -232,3 +232,14 @@ def test_maps_are_opened_anew_so_that_resident_memory_stays_fixed(folder, monkey
     for step in range(10):
         assert torch.equal(loader.batch(step)["tokens_BT"], reference.batch(step)["tokens_BT"])
         assert loader._rows_mapped <= 5
+
+
+def test_loaders_in_turn_read_one_corpus_and_then_the_other_from_its_start(folder):
+    first, then = (ShardLoader(folder, 8, 2, seed=seed) for seed in (1, 2))
+    both = InTurn(first, then, switch_at=3)
+    expected = [first.batch(0), first.batch(1), first.batch(2), then.batch(0), then.batch(1)]
+    for step in (4, 0, 3, 2, 1):  # any step at once
+        assert torch.equal(both.batch(step)["tokens_BT"], expected[step]["tokens_BT"])
+    assert (both.batch_size, both.windows) == (2, then.windows)
+    with pytest.raises(ValueError, match=r"\(2, 8\) and \(3, 8\)"):
+        InTurn(first, ShardLoader(folder, 8, 3), switch_at=1)

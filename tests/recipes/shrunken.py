@@ -12,6 +12,7 @@ SHRUNK = {  # stage -> settings on top of the shipped ones
         "documents": 1500,
         "instructions": 240,
         "prompts": 80,
+        "rhymes": 200,
         "heldout_documents": 20,
         "heldout_instructions": 16,
         "heldout_prompts": 12,
@@ -20,6 +21,7 @@ SHRUNK = {  # stage -> settings on top of the shipped ones
     "base": {
         "preset": "llama-1m",
         "steps": 12,
+        "lead_in_steps": 2,
         "batch_size": 8,
         "compile": False,
         "eval_every": 0,

@@ -75,6 +75,20 @@ def test_it_leaves_a_checkpoint_that_transformers_loads_and_that_scores_as_the_l
     assert manifest["tokens"] == 30 * 4 * 32 and manifest["steps"] == 30
 
 
+def test_a_lead_in_is_read_first_and_recorded(tokens, finished, tokenizer, tmp_path):
+    """A model that begins with the lead-in text, and only then reads the shards, differs; the record names the folder."""
+    with_lead_in = tmp_path / "tokens"
+    shutil.copytree(tokens, with_lead_in)
+    write_shards(TEXTS[8:16], tokenizer, with_lead_in / "lead_in")
+    losses = {}
+    for steps in (0, 3):
+        folder = pretrain.main(arguments(with_lead_in, tmp_path / f"base{steps}", lead_in_steps=steps, log_every=1))
+        lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        losses[steps] = [line["loss"] for line in lines if "loss" in line]
+        assert any(data["path"].endswith("lead_in") for data in read_manifest(folder)["data"]) == bool(steps)
+    assert losses[0] != losses[3]
+
+
 def test_the_log_is_a_curve_with_speed_and_samples(finished):
     lines = [json.loads(line) for line in (finished / "log.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if "loss" in line]

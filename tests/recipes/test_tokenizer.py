@@ -33,13 +33,13 @@ def test_tokenizer_and_shards_are_written_and_give_the_text_back(data):
     from transformers import AutoTokenizer
 
     flags = ["--data", str(data / "data" / "train.jsonl"), "--vocab_size", "300", "--model_max_length", "64"]
-    folder = main(
-        ["--output_dir", str(data / "out"), *flags, "--validation_data", str(data / "data" / "heldout.jsonl")]
-    )
+    heldout = str(data / "data" / "heldout.jsonl")
+    folder = main(["--output_dir", str(data / "out"), *flags, "--validation_data", heldout, "--lead_in_data", heldout])
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert len(tokenizer) == 300 and tokenizer.model_max_length == 64 and tokenizer.chat_template is None
     assert decoded(folder / "shards", tokenizer) == TEXTS
     assert decoded(folder / "validation", tokenizer) == ["The mill stood still."]
+    assert decoded(folder / "lead_in", tokenizer) == ["The mill stood still."]
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["notes"]["training"]["documents"] == 50 and manifest["notes"]["validation"]["documents"] == 1
     assert {"shards/index.json", "shards/00000.bin", "tokenizer.json"} <= set(manifest["files"])

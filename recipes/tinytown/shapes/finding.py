@@ -316,8 +316,8 @@ def bottle_post(s: Scene) -> None:
     )
     s.end(
         "{h.name} and {f.name} ate the {food} to the last crumb and became good friends.",
-        "Since that day {h.name} and {f.name} meet every month, and there is always {food}.",
-        "The {food} was gone in no time, but {h.name} and {f.name} sat and talked until dark.",
+        "Since that day {h.name} and {f.name} meet every month, and every time they share {food}.",
+        "Nothing was left of the {food}, but {h.name} and {f.name} sat and talked until dark.",
     )
 
 

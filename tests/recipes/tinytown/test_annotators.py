@@ -109,3 +109,12 @@ def test_a_bias_of_nought_and_little_noise_choose_the_better_answer(responses):
 def test_noise_of_nought_is_refused_with_advice():
     with pytest.raises(ValueError, match=r"noise is 0; it must be above 0 \(0.001 makes"):
         Annotators(noise=0)
+
+
+def test_answers_whose_gold_is_close_are_a_tie_either_way_round(responses):
+    annotators = Annotators(ties_below=0.1)
+    ties = [annotators.is_tie(KEY, a, b) for a, b in itertools.combinations(responses, 2)]
+    far = [abs(score(RECORD, a).total - score(RECORD, b).total) >= 0.1 for a, b in itertools.combinations(responses, 2)]
+    assert ties == [not is_far for is_far in far] and len(set(ties)) == 2
+    assert ties == [annotators.is_tie(KEY, b, a) for a, b in itertools.combinations(responses, 2)]
+    assert not any(Annotators().is_tie(KEY, a, b) for a, b in itertools.combinations(responses, 2))
