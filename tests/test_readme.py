@@ -29,7 +29,7 @@ def test_a_command_of_the_readme_names_a_recipe_and_settings_it_has(line):
         types = getattr(importlib.import_module(f"{module}.__main__"), "CONFIG_TYPES", None)
     if (
         not types
-        or any(a.startswith("mine") for a in arguments)
+        or any(a.endswith(".yaml") and not a.startswith("recipes/") for a in arguments)  # of one's own
         or not any(argument.startswith("--") for argument in arguments)
     ):
         return
@@ -43,12 +43,45 @@ def test_a_command_of_the_readme_names_a_recipe_and_settings_it_has(line):
     parse(*types, argv=arguments)
 
 
-def test_the_yaml_of_the_readme_parses_against_its_recipe(tmp_path):
-    block = re.search(r"```yaml\n(# mine.yaml.*?)```", README, re.S)[1]
-    (tmp_path / "mine.yaml").write_text(block, encoding="utf-8")
-    from recipes.lora_sft import CONFIG_TYPES
+def test_the_readmes_own_data_goes_from_file_to_compared_model(tmp_path, monkeypatch, llama_checkpoint, capsys):
+    """Its five YAML files as they are, its commands, on a person's files: .txt, CSV, parquet, JSON; a tiny model is the base."""
+    import csv
+    from importlib import import_module
 
-    parse(*CONFIG_TYPES, argv=["--config", str(tmp_path / "mine.yaml")])
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    files = re.findall(r"```yaml\n(# (\w+\.yaml):  python -m (recipes\.\w+)([^\n#]*).*?)```", README, re.S)
+    assert [name for _, name, _, _ in files] == [
+        "notes.yaml",
+        "answers.yaml",
+        "chats.yaml",
+        "choices.yaml",
+        "suite.yaml",
+    ]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes").mkdir()
+    for i in range(6):
+        (tmp_path / "notes" / f"{i}.txt").write_text(f"Note {i}. " + "The ship came in at noon. " * 4, encoding="utf-8")
+    (tmp_path / "notes_heldout.txt").write_text("The ship left at noon.", encoding="utf-8")
+    for name in ("answers.csv", "answers_heldout.csv"):
+        with open(name, "w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([("question", "answer"), *((f"What is {i}?", f"It is {i}.") for i in range(80))])
+    talk = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Good day"}]
+    (tmp_path / "chats").mkdir()
+    table = pa.table({"conversation": [talk] * 80})
+    pyarrow.parquet.write_table(table, tmp_path / "chats" / "train-00000-of-00001.parquet")
+    pairs = [{"asked": f"What is {i}?", "better": f"It is {i}.", "worse": f"No {i}."} for i in range(40)]
+    (tmp_path / "choices.json").write_text(json.dumps(pairs), encoding="utf-8")
+    for text, name, recipe, arguments in files:
+        assert len(text.strip().splitlines()) <= 15
+        (tmp_path / name).write_text(text.replace("runs/tiny/base", str(llama_checkpoint)), encoding="utf-8")
+        arguments = arguments.replace("runs/tiny/base", str(llama_checkpoint)).split()
+        import_module(recipe).main([*arguments, *(["--max_steps", "2"] if recipe.endswith("_sft") else [])])
+    assert (tmp_path / "runs" / "mine" / "report.html").is_file() and "bits_per_byte" in capsys.readouterr().out
+    assert all(
+        (tmp_path / "runs" / "mine" / name / "model.safetensors").is_file() for name in ("answers", "chats", "choices")
+    )
 
 
 def test_the_readmes_own_metric_and_task_are_measured_with_nothing_else_touched(

@@ -207,7 +207,7 @@ PRIZES = (
     "a ham",
     "a cheese",
     "a crown of flowers",
-    "ten coins",
+    "a purse of coins",
     "a cup of tin",
     "a barrel of apples",
     "a book of songs",

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from recipes.tinytown.annotators import Annotators
-from recipes.tinytown.instructions import Tasker, mood, rewrite_polite, town_question
+from recipes.tinytown.instructions import Tasker, decline, rewrite_polite, town_question
 from recipes.tinytown.lexicon import RUDE_WORDS
 from recipes.tinytown.rubric import gold_judge
 from reward.on_policy import judge_policy
@@ -22,7 +22,7 @@ from reward.quality import measure
 from reward.train import RewardTrainingConfig, finished, make_trainer
 from reward.verdict import findings
 
-KINDS = (mood, rewrite_polite, town_question)  # short prompts
+KINDS = (decline, rewrite_polite, town_question)  # short prompts
 EXTRA = ["Thank you for asking.", "I hope that this helps you today.", "Please ask me again if you want to know more."]
 
 
