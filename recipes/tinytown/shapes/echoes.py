@@ -2,7 +2,6 @@
 
 A small model learns from these to look up what a text has said before (who holds what, who is where), which stories alone teach slowly.
 """
-# ruff: noqa: E501 - a sentence stays on its line
 
 from __future__ import annotations
 
@@ -27,10 +26,24 @@ def _shuffled(s: Scene, keys: list[str]) -> list[str]:
 
 
 def _say(s: Scene, template: str, **keys: str) -> None:
-    """Tell a template whose slots are named by placeholders: N, M for people, T, U for things, P for a place."""
-    for placeholder, key in keys.items():
-        template = template.replace("{" + placeholder, "{" + key)
+    """Tell a template whose slots are named by a letter: N for a person, T for a thing, F for food, P for a place."""
+    for letter, key in keys.items():
+        template = template.replace("{" + letter, "{" + key)
     s.say(template)
+
+
+def _tell_all(s: Scene, people: list[str], letter: str, templates: tuple[str, ...]) -> None:
+    """A sentence about each person, N, and what is cast for them under <letter in lower case><person>."""
+    for key in people:
+        _say(s, s.pick(templates), N=key, **{letter: letter.lower() + key})
+
+
+def _ask_some(s: Scene, people: list[str], letter: str, pairs) -> None:
+    """Two to four questions, each with its answer, on lines of their own; pairs(key) are the questions that a person leaves."""
+    for key in _shuffled(s, people)[: 2 + int(s.random() * 3)]:
+        s.paragraph()
+        for template in s.pick(pairs(key)):
+            _say(s, template, N=key, **{letter: letter.lower() + key})
 
 
 @shape("lesson", weight=4)
@@ -40,28 +53,19 @@ def who_has_what(s: Scene) -> None:
         s.thing(f"t{key}")
         s.do("have", key, f"t{key}")
     s.maybe(0.4, "[A page|An exercise] from the school book:", "Read carefully.", "The teacher told the children this.")
-    for key in keys:
-        _say(
-            s,
-            s.pick(
-                (
-                    "{N.name} has {T.a}.",
-                    "{N.name} has {T.a}.",
-                    "The {T.full} is {N.names}.",
-                    "{T.a} belongs to {N.name}.",
-                )
-            ),
-            N=key,
-            T=f"t{key}",
-        )
-    for key in _shuffled(s, keys)[: 2 + int(s.random() * 3)]:
-        ask, answer = s.pick((
-            ("Who has the {T}?", "{N.name} has the {T}."), ("What does {N.name} have?", "{N.name} has {T.a}."), ("Whose is the {T}?", "The {T} is {N.names}."),
-            ("What colour is the {T}?", "The {T} is {T.quality}.") if s.cast[f"t{key}"].quality in lexicon.COLOURS else ("Who has the {T}?", "{N.name} does."),
-        ))  # fmt: skip
-        s.paragraph()
-        _say(s, ask, N=key, T=f"t{key}")
-        _say(s, answer, N=key, T=f"t{key}")
+    has = "{N.name} has {T.a}."
+    _tell_all(s, keys, "T", (has, has, "The {T.full} is {N.names}.", "{T.a} belongs to {N.name}."))
+
+    def questions(key: str):
+        is_coloured = s.cast[f"t{key}"].quality in lexicon.COLOURS
+        return (
+            ("Who has the {T}?", "{N.name} has the {T}."),
+            ("What does {N.name} have?", has),
+            ("Whose is the {T}?", "The {T} is {N.names}."),
+            ("What colour is the {T}?", "The {T} is {T.quality}.") if is_coloured else ("Who has the {T}?", "{N.name} does."),
+        )  # fmt: skip
+
+    _ask_some(s, keys, "T", questions)
 
 
 @shape("lesson", weight=4)
@@ -70,28 +74,15 @@ def who_is_where(s: Scene) -> None:
     for key in keys:
         s.place(f"p{key}")
         s.do("go", key, f"p{key}")
-    s.maybe(
-        0.4,
-        "Where is everybody?",
-        "It is {time} in Tinytown." if "time" in s.cast else "It is noon in Tinytown.",
-        "Read this and answer.",
+    s.maybe(0.4, "Where is everybody?", "It is noon in Tinytown.", "Read this and answer.")
+    is_there = "{N.name} is {P.at}."
+    _tell_all(s, keys, "P", (is_there, is_there, "{P.at} sits {N.name}.", "{N.name} has gone to {P}."))
+    questions = (
+        ("Where is {N.name}?", is_there),
+        ("Who is {P.at}?", is_there),
+        ("Where did {N.name} go?", "{N.name} went to {P}."),
     )
-    for key in keys:
-        _say(
-            s,
-            s.pick(
-                ("{N.name} is {P.at}.", "{N.name} is {P.at}.", "{P.at} sits {N.name}.", "{N.name} has gone to {P}.")
-            ),
-            N=key,
-            P=f"p{key}",
-        )
-    for key in _shuffled(s, keys)[: 2 + int(s.random() * 3)]:
-        ask, answer = s.pick((
-            ("Where is {N.name}?", "{N.name} is {P.at}."), ("Who is {P.at}?", "{N.name} is {P.at}."), ("Where did {N.name} go?", "{N.name} went to {P}."),
-        ))  # fmt: skip
-        s.paragraph()
-        _say(s, ask, N=key, P=f"p{key}")
-        _say(s, answer, N=key, P=f"p{key}")
+    _ask_some(s, keys, "P", lambda key: questions)
 
 
 @shape("dialogue", weight=4)
