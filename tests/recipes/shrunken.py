@@ -31,7 +31,7 @@ SHRUNK = {  # stage -> settings on top of the shipped ones
     },
     "domain_sft": {"max_steps": 4, "save_steps": 2},
     "lora_sft": {"max_steps": 4, "save_steps": 2, "heldout_rows": 16, "stop_within_tokens": 16},
-    "preferences": {"prompts": 24, "max_new_tokens": 16},
+    "preferences": {"prompts": 24, "max_new_tokens": 16, "annotator_ties_below": 0.0},
     "reward_model": {
         "policy_prompts_at_most": 4,
         "policy_answers": 2,

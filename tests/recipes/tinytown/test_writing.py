@@ -59,7 +59,7 @@ def test_same_seed_gives_same_bytes(tmp_path):
         (tmp_path / name).mkdir()
         write_world(tmp_path / name, tiny, seed=1)
     files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file())
-    assert len(files) == 21  # 10 .jsonl, 5 benchmarks in two files each, the data card
+    assert len(files) == 22  # 11 .jsonl, 5 benchmarks in two files each, the data card
     for file in files:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
 
