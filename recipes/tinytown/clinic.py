@@ -208,9 +208,9 @@ def prose_note(s: Scene) -> None:
         "In {pt} we found {finding}.",
         "The examination of {pt} showed {finding}.",
     )
-    s.say("This is {dx.a}.", "The diagnosis is {dx}.", "That means {dx}.")
+    s.say("This is {dx.a}.", "The diagnosis is {dx.a}.", "That means {dx.a}.")
     s.say(
-        "For {dx}, {species.plural} get {drug} at {rate} mg per kg, so {pt} gets {dose} mg {route_words} {freq_words} for {days_words}[| in all].",
+        "For {dx.a}, {species.plural} get {drug} at {rate} mg per kg, so {pt} gets {dose} mg {route_words} {freq_words} for {days_words}[| in all].",
         "We gave {pt} {drug}: {rate} mg per kg, which makes {dose} mg, {route_words}, {freq_words}, for {days_words}.",
     )
     s.say("{o.name} was asked to {advice}.", "We told {o.name} to {advice}.")

@@ -37,7 +37,7 @@ NUMBER_WORDS = "zero one two three four five six seven eight nine ten eleven twe
 def has_vowel_sound(word: str) -> bool:
     """Whether `word` starts with a vowel sound, which is what chooses between "a" and "an"."""
     lowered = word.lower()
-    if lowered.startswith(VOWEL_SOUND_EXCEPTIONS):
+    if lowered.startswith(VOWEL_SOUND_EXCEPTIONS) or re.match(r"8|1[18]\b", lowered):  # an 8 kg dog, an 11 kg one
         return True
     return lowered[:1] in "aeiou" and not lowered.startswith(CONSONANT_SOUND_EXCEPTIONS)
 
@@ -47,7 +47,7 @@ def with_article(phrase: str) -> str:
     return f"{'an' if has_vowel_sound(phrase) else 'a'} {phrase}"
 
 
-_ARTICLE_BEFORE_VOWEL = re.compile(r"\b([Aa]) (?=[aeiouAEIOUh])(\w+)")
+_ARTICLE_BEFORE_VOWEL = re.compile(r"\b([Aa]) (?=[aeiouAEIOUh18])(\w+)")
 
 
 def fix_articles(text: str) -> str:
@@ -56,6 +56,18 @@ def fix_articles(text: str) -> str:
         lambda m: f"{m[1]}n {m[2]}" if has_vowel_sound(m[2]) else m[0],
         text,
     )
+
+
+LONG_ADJECTIVES = frozenset("cheerful careful curious patient".split())
+
+
+def compared(adjective: str, ending: str) -> str:
+    """The comparative ("er") or superlative ("est"): kind -> kinder, brave -> braver, busy -> busier, careful -> more careful."""
+    if adjective in LONG_ADJECTIVES:
+        return f"{'more' if ending == 'er' else 'most'} {adjective}"
+    if adjective.endswith("y"):
+        return adjective[:-1] + "i" + ending
+    return adjective.removesuffix("e") + ending
 
 
 def past(verb: str) -> str:

@@ -311,6 +311,8 @@ _PERSON_FORMS = {
     "on_street": lambda p: f"{'on' if p.street == 'Chapel Hill' else 'in'} {p.street}",
     "landmark": lambda p: lexicon.STREETS[p.street],
     "trait": lambda p: p.trait,
+    "more_trait": lambda p: english.compared(p.trait, "er"),
+    "most_trait": lambda p: english.compared(p.trait, "est"),
     "food": lambda p: p.food,
     "hobby": lambda p: p.hobby,
     "hobby_ing": lambda p: english.gerund(p.hobby),

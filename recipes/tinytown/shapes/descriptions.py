@@ -46,9 +46,9 @@ def a_resident(s: Scene) -> None:
         "Ask {h.name} to {h.hobby}, and {h.he} will [not say no|be ready at once].",
     )
     s.say(
-        "There is hardly a more {h.trait} {h.child} in town.",
+        "There is hardly a {h.more_trait} {h.child} in town.",
         "{h} is a {h.trait} {h.child}, so people say.",
-        "Of all the neighbours {h.on_street}, {h} may well be the most {h.trait}.",
+        "Of all the neighbours {h.on_street}, {h} may well be the {h.most_trait}.",
     )
     s.maybe(
         0.5, "Knock at the door, and you will be asked in.", "Ask {h.obj} the time, and you will get a story as well."

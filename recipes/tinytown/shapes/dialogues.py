@@ -41,16 +41,15 @@ def at_the_stall(s: Scene) -> None:
         '"{total.cap} coins, then," said {f.name}. "Here you are."',
     )
     if s.chance(0.6):
-        s.line(
-            '"Will you {f.hobby} later?" asked {h.name}.',
-            '"Are you making {f.food} again?" asked {h.name}.',
-            '"How is life {f.on_street}?" asked {h.name}.',
-        )
-        s.line(
-            '"If there is time," said {f.name}. "Good {time}!"',
-            '"Perhaps," said {f.name}. "We shall see."',
-            '"As always," said {f.name}, and packed everything up.',
-        )
+        ask, *answers = s.pick(
+            (
+                ("Will you {f.hobby} later?", '"If there is time," said {f.name}.', '"Perhaps," said {f.name}. "We shall see."'),
+                ("Are you making {f.food} again?", '"As always," said {f.name}.', '"Perhaps," said {f.name}. "We shall see."'),
+                ("How is life {f.on_street}?", '"As always," said {f.name}.', '"I cannot complain," said {f.name}.'),
+            )
+        )  # fmt: skip
+        s.line(f'"{ask}" asked {{h.name}}.')
+        s.line(*answers)
     s.line(
         '"Thank you," said {h.name}. "Mind the step."',
         '"Thank you kindly," said {h.name}. "And a good {day} to you!"',

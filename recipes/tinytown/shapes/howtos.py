@@ -80,7 +80,7 @@ def how_to_cook(s: Scene) -> None:
         "You need {a}, {b} and {c}; this is enough for {number}.",
         "Take {a}, {b} and {c}.",
     )
-    s.line("[Wash|Weigh|Prepare] the {a} first.", "Begin with the {a}.", "Have the {a} ready in a dish.")
+    s.line("[Measure|Weigh|Prepare] the {a} first.", "Begin with the {a}.", "Have the {a} ready in a dish.")
     s.line(
         "Then [add|stir in|mix in] the {b}, [a little at a time|bit by bit|slowly].",
         "Next come the {b} and a pinch of salt."
@@ -222,7 +222,7 @@ def how_to_clean(s: Scene) -> None:
     s.line(
         "Do not rub the {t}, [whatever you do|please].",
         "The sooner you begin with {mess}, the better.",
-        "First of all, [keep calm|take a breath|lay the {t} flat].",
+        "First of all, [keep calm|take a breath|take your time].",
     )
     s.say(
         "[Lay|Spread] the {t} on a table.",

@@ -8,7 +8,7 @@ from recipes.tinytown import english
 
 @pytest.mark.parametrize(
     ("word", "phrase"),
-    [("apple", "an apple"), ("kite", "a kite"), ("hour", "an hour"), ("useful rope", "a useful rope"), ("one", "a one"), ("old oak", "an old oak")],
+    [("apple", "an apple"), ("kite", "a kite"), ("hour", "an hour"), ("useful rope", "a useful rope"), ("one", "a one"), ("old oak", "an old oak"), ("8 kg", "an 8 kg"), ("11 kg", "an 11 kg"), ("110 kg", "a 110 kg"), ("1 kg", "a 1 kg")],
 )  # fmt: skip
 def test_the_article_follows_the_sound(word, phrase):
     assert english.with_article(word) == phrase
@@ -51,3 +51,11 @@ def test_lists_are_joined_with_commas_and_a_last_word():
     assert english.join_list(["a"]) == "a"
     assert english.join_list(["a", "b"]) == "a and b"
     assert english.join_list(["a", "b", "c"], "or") == "a, b or c"
+
+
+@pytest.mark.parametrize(
+    ("adjective", "more", "most"),
+    [("kind", "kinder", "kindest"), ("brave", "braver", "bravest"), ("busy", "busier", "busiest"), ("careful", "more careful", "most careful")],
+)  # fmt: skip
+def test_adjectives_are_compared(adjective, more, most):
+    assert (english.compared(adjective, "er"), english.compared(adjective, "est")) == (more, most)
