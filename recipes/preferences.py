@@ -33,6 +33,7 @@ class PreferencesConfig:
     prompts: int | None = None  # at most so many, drawn by the seed; None: all
     answers: int = 4  # sampled to each prompt
     pairs_per_prompt: int = 3  # questions asked of a prompt's answers
+    fit_pairs_per_prompt: int = 0  # questions on a chosen answer beside one chosen for another prompt: train_fit.jsonl
     max_new_tokens: int = 64
     temperature: float = 1.0
     top_p: float = 1.0
@@ -46,6 +47,8 @@ class PreferencesConfig:
         for name in ("prompts", "pairs_per_prompt", "max_new_tokens", "temperature", "prompts_at_once"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if self.fit_pairs_per_prompt < 0:
+            raise ValueError(f"fit_pairs_per_prompt must not be negative, got {self.fit_pairs_per_prompt}")
         if self.answers < 2:
             raise ValueError(f"answers must be at least 2 to make a pair, got {self.answers}")
         if not 0 <= self.heldout_fraction < 1:
@@ -58,8 +61,8 @@ CONFIG_TYPES = (RunConfig, PreferencesConfig, DataConfig)
 def main(argv: list[str] | None = None) -> Path:
     """Run the stage; returns its folder."""
     run_config, config, data = parse(*CONFIG_TYPES, argv=argv)
-    from reward.on_policy import Verdict, ask_about, to_preference
-    from reward.preferences import check_pairs, split_by_prompt, write_preferences
+    from reward.on_policy import ask_about, ask_about_fit
+    from reward.preferences import split_by_prompt, write_preferences
 
     parents = [config.model, *([config.judge] if Path(config.judge, "config.json").is_file() else [])]
     run = Run.start("preferences", run_config, (config, data), parents=parents, data=[data.data])
@@ -70,14 +73,16 @@ def main(argv: list[str] | None = None) -> Path:
         for row, made in zip(rows, answers, strict=True)
         for question in ask_about(row, [answer["text"] for answer in made], config.pairs_per_prompt, run_config.seed)
     ]
-    verdicts = [Verdict(**entry) for entry in judge(run, config, questions)]
+    verdicts = judge(run, config, questions, "verdicts")
     counts: Counter[str] = Counter()
-    pairs = [to_preference(question, verdict) for question, verdict in zip(questions, verdicts, strict=True)]
-    counts["ties"] = sum(pair is None for pair in pairs)
-    sound = check_pairs([pair for pair in pairs if pair is not None], counts)
-    train, heldout = split_by_prompt(sound, config.heldout_fraction, run_config.seed)
+    train, heldout = split_by_prompt(sound_pairs(questions, verdicts, counts), config.heldout_fraction, run_config.seed)
     write_preferences(run.dir / "train.jsonl", train)
     write_preferences(run.dir / "heldout.jsonl", heldout)
+    if config.fit_pairs_per_prompt:  # apart, since DPO does not want them: nobody's policy gives such answers
+        fit_questions = ask_about_fit(train, config.fit_pairs_per_prompt, run_config.seed)
+        fit = sound_pairs(fit_questions, judge(run, config, fit_questions, "fit_verdicts"), Counter())
+        write_preferences(run.dir / "train_fit.jsonl", fit)
+        run.note("fit_pairs", len(fit))
     made = [answer for of_prompt in answers for answer in of_prompt]
     known = [verdict.probability for verdict in verdicts if verdict.probability is not None]
     run.note("counts", {"prompts": len(rows), "answers": len(made), "questions": len(questions), **counts})
@@ -136,18 +141,29 @@ def sample(run: Run, config: PreferencesConfig, rows: list[dict[str, Any]]) -> l
     return journal.entries
 
 
-def judge(run: Run, config: PreferencesConfig, questions: list) -> list[dict[str, Any]]:
-    """A verdict on each question, from the journal as far as it goes, then from the judge."""
+def judge(run: Run, config: PreferencesConfig, questions: list, name: str) -> list:
+    """A verdict on each question, from the journal `name` as far as it goes, then from the judge."""
     from reward.journal import Journal
+    from reward.on_policy import Verdict
 
     batch = 1 if config.judge == "person" else 64
-    journal = Journal(run.checkpoints / "verdicts.jsonl", total=len(questions), batch=batch)
+    journal = Journal(run.checkpoints / f"{name}.jsonl", total=len(questions), batch=batch)
     if len(journal.entries) < len(questions):
         compare = comparer(config, run.config.seed, len(questions), len(journal.entries))
         for start in range(len(journal.entries), len(questions), batch):
             journal.append([asdict(verdict) for verdict in compare(questions[start : start + batch])])
         run.log({"step": len(journal.entries), "questions": len(questions), "phase": "judge"})
-    return journal.entries
+    return [Verdict(**entry) for entry in journal.entries]
+
+
+def sound_pairs(questions: list, verdicts: list, counts: Counter[str]) -> list[dict[str, Any]]:
+    """The pairs that the verdicts make, without ties and doubles, which are counted."""
+    from reward.on_policy import to_preference
+    from reward.preferences import check_pairs
+
+    pairs = [to_preference(question, verdict) for question, verdict in zip(questions, verdicts, strict=True)]
+    counts["ties"] += sum(pair is None for pair in pairs)
+    return check_pairs([pair for pair in pairs if pair is not None], counts)
 
 
 def comparer(config: PreferencesConfig, seed: int, total: int, answered: int):

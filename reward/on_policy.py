@@ -71,6 +71,28 @@ def ask_about(row: Mapping[str, Any], answers: Sequence[str], pairs: int, seed: 
     return questions
 
 
+def ask_about_fit(pairs: Sequence[Preference], per_prompt: int, seed: int) -> list[Question]:
+    """At most `per_prompt` questions a prompt: an answer that was chosen there beside one that was chosen for another prompt.
+
+    From answers to the prompt itself a reward model learns what is liked, and pays for it anywhere (a polite refusal in answer to
+    a sum); from these, that an answer has to fit. Source: Liu et al. 2024, arXiv:2409.13156, whose answers from elsewhere lose
+    unasked; here they are judged as all are, since now and then one fits."""
+    chosen: dict[str, dict[str, Preference]] = {}  # prompt -> answer -> a pair that it won
+    for pair in pairs:
+        chosen.setdefault(prompt_key(pair["prompt"]), {})[pair["chosen"]] = pair
+    questions = []
+    for key, own in chosen.items():
+        draw = random.Random(f"{seed}\nfit\n{key}")
+        for a in draw.sample(list(own), min(per_prompt, len(own))):
+            pair, stranger = own[a], draw.choice(pairs)
+            if prompt_key(stranger["prompt"]) == key or stranger["chosen"] in own:
+                continue
+            columns = {name: pair[name] for name in KEPT_COLUMNS if name in pair}
+            sides = (a, stranger["chosen"])
+            questions.append(Question(pair["prompt"], *(sides if draw.random() < 0.5 else sides[::-1]), columns))
+    return questions
+
+
 def by_score(judge: Callable[..., list[float]]) -> Comparer:
     """The answer with the higher score wins, by the difference as margin; equal scores are a tie. Each answer is scored once."""
 

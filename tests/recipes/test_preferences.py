@@ -80,6 +80,23 @@ def test_a_run_writes_both_splits_by_prompt_with_their_columns(command, tmp_path
     assert all(check["passed"] for check in manifest["checks"])
 
 
+def test_pairs_on_fit_are_a_file_of_their_own_without_a_held_out_prompt(command, tmp_path):
+    plain, folder = main(command("plain")), main(command("fit", fit_pairs_per_prompt=2))
+    assert not (plain / "train_fit.jsonl").exists()
+    assert pairs(folder) == pairs(plain)  # the others stay as they were
+    fit = [json.loads(line) for line in (folder / "train_fit.jsonl").read_text().splitlines()]
+    assert len(fit) == read_manifest(folder)["notes"]["fit_pairs"] > 0
+    train, heldout = (
+        [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
+        for name in ("train", "heldout")
+    )
+    chosen = {json.dumps([pair["prompt"], pair["chosen"]]) for pair in train}
+    for pair in fit:
+        prompt = json.dumps(pair["prompt"])
+        assert prompt not in {json.dumps(other["prompt"]) for other in heldout}
+        assert len({json.dumps([pair["prompt"], pair[side]]) for side in ("chosen", "rejected")} & chosen) == 1
+
+
 def test_the_same_seed_gives_the_same_pairs_and_another_others(command):
     first, again, other = main(command("a")), main(command("b")), main(command("c", seed=2))
     assert pairs(first) == pairs(again) != pairs(other)

@@ -1,7 +1,16 @@
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from reward.on_policy import Question, Verdict, ask_about, by_score, judge_policy, sample_answers, to_preference
+from reward.on_policy import (
+    Question,
+    Verdict,
+    ask_about,
+    ask_about_fit,
+    by_score,
+    judge_policy,
+    sample_answers,
+    to_preference,
+)
 
 PROMPT = [{"role": "user", "content": "Say when it rains."}]
 
@@ -32,6 +41,23 @@ def test_questions_are_about_different_answers_with_the_sides_drawn():
     assert 70 < firsts.count("a") < 130  # 100 +- 4 standard deviations: no side is favoured
     assert len(ask_about(row, ["a", "b", "c", "d"], 2, seed=1)) == 2
     assert ask_about(row, ["a", "a"], 2, seed=1) == []
+
+
+def test_whether_it_fits_is_asked_of_what_was_chosen_elsewhere():
+    won = [("p", "a"), ("p", "a"), ("p", "aa"), ("q", "b"), ("r", "c"), ("s", "b")]
+    pairs = [{"prompt": p, "chosen": answer, "rejected": "no", "kind": p, "other": 1} for p, answer in won]
+    asked = [question for seed in range(200) for question in ask_about_fit(pairs, 2, seed)]
+    own = {"p": {"a", "aa"}, "q": {"b"}, "r": {"c"}, "s": {"b"}}
+    for question in asked:
+        mine, stranger = (question.a, question.b) if question.a in own[question.prompt] else (question.b, question.a)
+        assert mine in own[question.prompt] and stranger in {"a", "aa", "b", "c"} - own[question.prompt]
+        assert question.columns == {"kind": question.prompt}
+    firsts = sum(question.a in own[question.prompt] for question in asked)
+    assert 0.4 < firsts / len(asked) < 0.6  # no side is favoured
+    one_each = ask_about_fit(pairs, 1, seed=1)
+    assert len({q.prompt for q in one_each}) == len(one_each) <= 4
+    assert one_each == ask_about_fit(pairs, 1, seed=1)
+    assert ask_about_fit(pairs[3:4], 2, seed=1) == []  # nobody else
 
 
 def test_a_score_decides_by_its_difference_and_each_answer_is_scored_once():
