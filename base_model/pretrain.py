@@ -72,6 +72,7 @@ def pretrain(
     `checkpoint-<step>`. log: gets one dict with "step" (steps done) for each line; progress: gets (steps done, all steps).
     Raises ValueError at a loss that is not finite, naming step and batch (the checkpoints before it stay).
     """
+    config = config.for_processes(join_processes().num_processes)
     precision = _agree_on_precision(config, resume_from)
     accelerator = _make_accelerator(config, precision, tracker_dir)
     if accelerator.device.type == "cpu":

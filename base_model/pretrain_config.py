@@ -1,7 +1,9 @@
 """The settings of pretraining. Apart from the loop, so that a command can show them without loading torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
+
+from base_model.batches import share_batch
 
 
 @dataclass(frozen=True)
@@ -11,6 +13,9 @@ class PretrainConfig:
     steps: int = 1000  # optimizer steps
     batch_size: int = 32  # rows an optimizer step sees: all processes and micro-batches together
     accumulation: int = 1  # micro-batches a step is split into, for memory
+    per_device_train_batch_size: int | None = (
+        None  # most rows of one process at once; accumulation then follows from it
+    )
     optimizer: Literal["adamw", "muon"] = "adamw"  # muon: block matrices by Muon, the rest by AdamW
     lr: float = 1e-3  # AdamW's peak learning rate
     muon_lr: float = 0.02  # Muon's peak learning rate
@@ -37,6 +42,15 @@ class PretrainConfig:
         for name in ("steps", "batch_size", "accumulation", "log_every", "eval_batches"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.per_device_train_batch_size is not None and self.per_device_train_batch_size < 1:
+            raise ValueError(
+                f"per_device_train_batch_size is {self.per_device_train_batch_size}; it must be at least 1, or left out"
+            )
+        if self.per_device_train_batch_size is not None and self.accumulation != 1:
+            raise ValueError(
+                f"accumulation {self.accumulation} follows from per_device_train_batch_size "
+                f"{self.per_device_train_batch_size} where that is given; give one of the two"
+            )
         not_negative = ("lr", "muon_lr", "weight_decay", "warmup_steps", "clip_norm")
         for name in (*not_negative, "eval_every", "sample_every", "save_every"):
             if getattr(self, name) < 0:
@@ -52,11 +66,21 @@ class PretrainConfig:
                 f"keep_checkpoints is {self.keep_checkpoints}; keep 2 or more, to fall back on one if the newest is damaged"
             )
 
+    def for_processes(self, world_size: int) -> "PretrainConfig":
+        """The same global batch on so many processes: with the accumulation that per_device_train_batch_size asks for there.
+
+        Raises ValueError if batch_size does not divide."""
+        if self.per_device_train_batch_size is None:
+            return self
+        _, accumulation = share_batch(self.batch_size, world_size, self.per_device_train_batch_size)
+        return replace(self, accumulation=accumulation, per_device_train_batch_size=None)
+
     def rows_per_micro_batch(self, world_size: int = 1) -> int:
         """batch_size / (world_size accumulation): the batch_size of each process's loader. Raises ValueError if not whole."""
-        rows, left = divmod(self.batch_size, world_size * self.accumulation)
+        accumulation = self.for_processes(world_size).accumulation
+        rows, left = divmod(self.batch_size, world_size * accumulation)
         if left or not rows:
             raise ValueError(
-                f"batch_size {self.batch_size} does not divide into {world_size} process(es) x accumulation {self.accumulation}"
+                f"batch_size {self.batch_size} does not divide into {world_size} process(es) x accumulation {accumulation}"
             )
         return rows

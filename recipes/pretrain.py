@@ -96,6 +96,7 @@ def main(argv: list[str] | None = None) -> Path | None:
     tokenizer.model_max_length = config.context_length
 
     processes = join_processes()
+    training = training.for_processes(processes.num_processes)
     rows = training.rows_per_micro_batch(processes.num_processes)
     place = {"seed": run_config.seed, "rank": processes.process_index, "world_size": processes.num_processes}
     validation = None
