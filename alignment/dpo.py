@@ -116,7 +116,7 @@ def make_trainer(
         model=model,
         ref_model=reference,
         args=arguments,
-        train_dataset=order_rows(rows, lengths, config, seed),
+        train_dataset=order_rows(rows, lengths, arguments, config.num_train_epochs),
         processing_class=tokenizer,
         peft_config=adapter,
         callbacks=list(callbacks),

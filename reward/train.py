@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 from reward.preferences import Preference
 from sft import training
-from sft.training import trainer_fields
+from sft.training import check_batch_size, rows_per_step, trainer_fields
 
 if TYPE_CHECKING:  # torch and trl take seconds; `--help` does without
     from datasets import Dataset
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
     from trl import RewardTrainer
 
     from reward.model import RewardModel
@@ -42,8 +42,11 @@ class PairTrainingConfig:
     """Settings of an optimisation over pairs, by transformers' names. `trainer` reaches every other field of the trainer's config."""
 
     learning_rate: float = 1e-4  # peak
-    per_device_train_batch_size: int = 32  # pairs of one process
-    gradient_accumulation_steps: int = 1
+    batch_size: int | None = (
+        None  # pairs of an optimiser step, all processes together; None: what the next two make of it
+    )
+    per_device_train_batch_size: int = 32  # pairs of one process at once
+    gradient_accumulation_steps: int = 1  # follows from batch_size where that is given
     num_train_epochs: float = 1.0
     warmup_steps: float = 0.05  # from 0 to the peak; below 1 a share of all steps
     lr_scheduler_type: str = "linear"
@@ -72,6 +75,7 @@ class PairTrainingConfig:
         for name in positive:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        check_batch_size(self)
         if self.max_length is not None and self.max_length < 2:
             raise ValueError(f"max_length must be at least 2 tokens, got {self.max_length}")
 
@@ -180,14 +184,14 @@ def trainer_arguments(
 
 
 def order_rows(
-    rows: Sequence[dict[str, Any]], lengths: Sequence[int], config: PairTrainingConfig, seed: int
+    rows: Sequence[dict[str, Any]], lengths: Sequence[int], args: TrainingArguments, epochs: float
 ) -> Dataset:
-    """The rows as a data set in training order: see `length_grouped_order`; a batch is that of all processes and accumulation steps."""
-    from accelerate import PartialState
+    """The rows as a data set in training order: see `length_grouped_order`; a batch is that of all processes and accumulation steps.
+
+    args: the trainer's arguments, whose epoch is all `epochs` of these rows."""
     from datasets import Dataset
 
-    batch_size = config.per_device_train_batch_size * config.gradient_accumulation_steps * PartialState().num_processes
-    order = length_grouped_order(lengths, batch_size, config.num_train_epochs, seed)
+    order = length_grouped_order(lengths, rows_per_step(args), epochs, args.seed)
     return Dataset.from_list(list(rows)).select(order)
 
 
@@ -229,15 +233,11 @@ def make_trainer(
         adapter = peft_config(lora)
         adapter.task_type = "SEQ_CLS"
         adapter.modules_to_save = ["score"]  # the new head has no pretrained part to adapt
+    args = trainer_arguments(RewardConfig, config, output_dir=output_dir, seed=seed)
     trainer = RewardTrainer(
         model=model,
-        args=trainer_arguments(
-            RewardConfig,
-            config,
-            output_dir=output_dir,
-            seed=seed,
-        ),
-        train_dataset=order_rows(rows, lengths, config, seed),
+        args=args,
+        train_dataset=order_rows(rows, lengths, args, config.num_train_epochs),
         processing_class=tokenizer,
         peft_config=adapter,
         callbacks=list(callbacks),

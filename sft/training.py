@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from base_model.batches import share_batch
 from sft.packing import RowCollator
 
 if TYPE_CHECKING:
     import torch
     import transformers
     from datasets import Dataset
+    from transformers import TrainingArguments
     from trl import SFTTrainer
 
 
@@ -29,8 +31,11 @@ class TrainingConfig:
     """Settings of the optimisation, by transformers' names. `trainer` reaches every other field of `trl.SFTConfig`."""
 
     learning_rate: float = 1e-3  # peak
-    per_device_train_batch_size: int = 16  # rows of one process; a packed row holds several sequences
-    gradient_accumulation_steps: int = 1
+    batch_size: int | None = (
+        None  # rows of an optimiser step, all processes together; None: what the next two make of it
+    )
+    per_device_train_batch_size: int = 16  # rows of one process at once; a packed row holds several sequences
+    gradient_accumulation_steps: int = 1  # follows from batch_size where that is given
     num_train_epochs: float = 1.0
     max_steps: int = -1  # optimiser steps; -1: as num_train_epochs says
     warmup_steps: float = 0.05  # from 0 to the peak; below 1 a share of all steps
@@ -52,12 +57,26 @@ class TrainingConfig:
         for name in ("learning_rate", "per_device_train_batch_size", "gradient_accumulation_steps", "logging_steps"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        check_batch_size(self)
         if self.max_steps == 0 or (self.max_steps < 0 and self.num_train_epochs <= 0):
             raise ValueError(
                 f"max_steps {self.max_steps} and num_train_epochs {self.num_train_epochs} leave nothing to train"
             )
         if self.context_length is not None and self.context_length < 2:
             raise ValueError(f"context_length must be at least 2 tokens, got {self.context_length}")
+
+
+def check_batch_size(config: Any) -> None:
+    """Raises ValueError for a batch_size below 1, or one beside a gradient_accumulation_steps that it decides."""
+    if config.batch_size is None:
+        return
+    if config.batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1 row, or left out, got {config.batch_size}")
+    if config.gradient_accumulation_steps != 1:
+        raise ValueError(
+            f"gradient_accumulation_steps {config.gradient_accumulation_steps} follows from batch_size "
+            f"{config.batch_size} where that is given; give one of the two"
+        )
 
 
 def trainer_fields(value: dict | str | None) -> dict[str, Any] | None:
@@ -89,16 +108,25 @@ def make_trainer(
     the mean over learnt tokens of each batch, averaged over batches by their rows.
 
     Raises ValueError for a name in `config.trainer` that `trl.SFTConfig` does not have."""
+    from torch.utils.data import RandomSampler
     from transformers import PrinterCallback, ProgressCallback, TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
     from base_model.precision import find_precision, keep_freed_memory
     from sft.attention import pays_here, use_float32_attention
 
-    class WholeHeldoutTrainer(SFTTrainer):
-        """transformers drops evaluation's last, partial batch with the training's; here every held-out row is measured."""
+    class WholeBatchesTrainer(SFTTrainer):
+        """An epoch is whole global batches, so that any number of processes makes the same steps; every held-out row is measured."""
+
+        def _get_train_sampler(self, train_dataset=None):
+            sampler = super()._get_train_sampler(train_dataset)
+            rows, batch = len(self.train_dataset), rows_per_step(self.args)
+            if isinstance(sampler, RandomSampler) and rows > batch:
+                return RandomSampler(sampler.data_source, num_samples=rows - rows % batch)  # the same order, cut
+            return sampler
 
         def get_eval_dataloader(self, eval_dataset=None):
+            # transformers drops evaluation's last, partial batch with the training's
             drops, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
             try:
                 return super().get_eval_dataloader(eval_dataset)
@@ -128,8 +156,8 @@ def make_trainer(
         ddp_find_unused_parameters=False,  # every trained weight takes part in every step
     )
     # Several processes would fill an epoch's last, partial batch with rows that they have seen already.
-    args.dataloader_drop_last = len(dataset) >= args.train_batch_size * args.world_size
-    trainer = WholeHeldoutTrainer(
+    args.dataloader_drop_last = len(dataset) >= rows_per_step(args)
+    trainer = WholeBatchesTrainer(
         model=model,
         args=args,
         data_collator=None if flash else RowCollator(tokenizer.pad_token_id),
@@ -148,7 +176,9 @@ def trainer_arguments(config_class: type, config: Any, *, output_dir: Path | str
     """TRL's `config_class` for a stage's settings on this machine: bf16 where it is fast, and nothing that reaches out of it.
 
     The fields of `config` that the class has go in by name; `decided` overrules them; `config.trainer` reaches every other field.
-    Raises ValueError for a name in `config.trainer` that the class does not have, or that has an option of its own."""
+    A batch_size of all processes is shared out here, where their number is known.
+    Raises ValueError for a name in `config.trainer` that the class does not have, or that has an option of its own, and for a
+    batch_size that does not divide."""
     from base_model.precision import find_device, find_precision
 
     precision = find_precision(config.precision)
@@ -180,7 +210,18 @@ def trainer_arguments(config_class: type, config: Any, *, output_dir: Path | str
     own = {name: value for name, value in own.items() if name in known}
     if "activation_checkpointing" in own:
         own.pop("gradient_checkpointing", None)
-    return config_class(**own | settings | decided | more)
+    args = config_class(**own | settings | decided | more)
+    if config.batch_size is not None:
+        devices = args.world_size * max(1, args.n_gpu)  # several GPUs of one process share its batch
+        args.per_device_train_batch_size, args.gradient_accumulation_steps = share_batch(
+            config.batch_size, devices, config.per_device_train_batch_size
+        )
+    return args
+
+
+def rows_per_step(args: TrainingArguments) -> int:
+    """Rows that an optimiser step sees: all processes and accumulation steps together."""
+    return args.train_batch_size * args.gradient_accumulation_steps * args.world_size
 
 
 def whole_model(trainer: SFTTrainer) -> tuple[transformers.PreTrainedModel, dict[str, torch.Tensor] | None]:

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from recipes import domain_sft
 from tests.conftest import TEXTS
+from tests.processes import together
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +75,38 @@ def test_a_resumed_run_ends_with_the_same_bits(llama_checkpoint, texts, tmp_path
     assert manifest(folder)["notes"]["resumed_from"] == "checkpoint-8"
     ours, theirs = load_file(folder / "model.safetensors"), load_file(whole / "model.safetensors")
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def stopped_at_step_9(arguments):
+    """The stage, ended by an error in every process of it."""
+    from recipes.callbacks import RunCallback
+
+    def stop(self, args, state, control, **kwargs):
+        if state.global_step == 9:
+            raise RuntimeError("power cut")
+
+    RunCallback.on_step_end = stop
+    with pytest.raises(RuntimeError, match="power cut"):
+        domain_sft.main(arguments)
+
+
+@pytest.mark.parametrize("first, then", [(2, 1), (1, 2)])
+def test_any_number_of_processes_trains_one_model_and_goes_on_from_another_number(
+    llama_checkpoint, texts, tmp_path, first, then
+):
+    """8 rows a step, at most 2 at once, over the end of an epoch whose last rows fill no whole batch. Equal but for the order of float32
+    sums: within 1e-5 of weights that move by 1e-2."""
+    batch = ["--batch_size", "8", "--per_device_train_batch_size", "2", "--save_steps", "4"]
+    whole, broken = ([*arguments(llama_checkpoint, texts, tmp_path / name), *batch] for name in ("whole", "broken"))
+    domain_sft.main(whole)
+    together(stopped_at_step_9, broken, processes=first)
+    together(domain_sft.main, [*broken, "--resume"], processes=then)
+    assert manifest(tmp_path / "broken")["notes"]["resumed_from"] == "checkpoint-8"
+    ours, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("broken", "whole"))
+    parent = load_file(llama_checkpoint / "model.safetensors")
+    assert max((theirs[name] - parent[name]).abs().max() for name in parent) > 1e-2
+    assert all(torch.allclose(ours[name], theirs[name], atol=1e-5) for name in theirs)
+    assert manifest(tmp_path / "broken")["tokens"] == manifest(tmp_path / "whole")["tokens"]
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,11 @@
 import json
 import math
-import subprocess
-import sys
 from collections import Counter
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
 from reward.model import RewardModel, encode_answers, score_rows
 from reward.train import (
@@ -19,6 +19,7 @@ from reward.train import (
     trainer_arguments,
 )
 from sft.lora import LoRAConfig
+from tests.processes import together
 
 POLITE, RUDE = "yes, of course. thank you", "no. go"
 
@@ -147,38 +148,29 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(chat_checkpoi
     assert torch.equal(heads[0], heads[1]) and not torch.equal(heads[0], heads[2])
 
 
-TWO_PROCESSES = """
-import sys, torch
-from transformers import AutoTokenizer
-from reward.train import load_for_reward, make_trainer
-from tests.reward.test_train import made_pairs, settings
-folder, out, rows = sys.argv[1:]
-config = settings(per_device_train_batch_size=int(rows), num_train_epochs=0.5)
-trainer = make_trainer(load_for_reward(folder, 3), AutoTokenizer.from_pretrained(folder), made_pairs(), config, output_dir=out, seed=3)
-trainer.train()
-if trainer.is_world_process_zero():
-    torch.save(trainer.accelerator.unwrap_model(trainer.model).state_dict(), out + "/weights.pt")
-"""
+def train_eight_a_step(checkpoint, out, resume_from=None):
+    """Six steps of 8 pairs, at most 4 of them on a process at once; the main process leaves the weights in `out`."""
+    config = settings(batch_size=8, per_device_train_batch_size=4, num_train_epochs=1, save_steps=3)
+    model, tokenizer = load_for_reward(checkpoint, 3), AutoTokenizer.from_pretrained(checkpoint)
+    trainer = make_trainer(model, tokenizer, made_pairs(), config, output_dir=out, seed=3)
+    trainer.train(resume_from_checkpoint=resume_from)
+    assert trainer.state.global_step == 6
+    weights = trainer.accelerator.unwrap_model(trainer.model).state_dict()
+    if trainer.is_world_process_zero():
+        save_file(weights, out / "weights.safetensors")
+    return weights
 
 
-def test_two_processes_train_the_model_that_one_does(chat_checkpoint, tmp_path):
-    script = tmp_path / "train.py"
-    script.write_text(TWO_PROCESSES)
-    weights = []
-    for processes, rows in ((1, 8), (2, 4)):
-        out = tmp_path / str(processes)
-        out.mkdir()
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-        environment = {"PYTHONPATH": ".", "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1"}
-        command = [*launcher, str(script), str(chat_checkpoint), str(out), str(rows)]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment)
-        assert done.returncode == 0, done.stderr[-2000:]
-        weights.append(torch.load(out / "weights.pt", weights_only=True))
-    one, two = weights
+def test_two_processes_train_the_model_that_one_does_and_one_goes_on_from_them(chat_checkpoint, tmp_path):
+    """One process makes two passes a step. The mean over 8 pairs is a mean of two means: equal but for the order of float32 sums."""
+    one = train_eight_a_step(chat_checkpoint, tmp_path / "one")
     start = load_for_reward(chat_checkpoint, 3).state_dict()
     assert max((one[name] - start[name]).abs().max() for name in one) > 1e-3  # something was learnt
-    # The mean over 8 pairs is a mean of two means: equal but for the order of float32 sums.
+    together(train_eight_a_step, chat_checkpoint, tmp_path / "two")
+    two = load_file(tmp_path / "two" / "weights.safetensors")
     assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in one)
+    on = train_eight_a_step(chat_checkpoint, tmp_path / "on", str(tmp_path / "two" / "checkpoint-3"))
+    assert all(torch.allclose(one[name], on[name], atol=1e-5) for name in one)
 
 
 def test_lora_trains_adapters_and_the_head_and_merges_into_the_same_scores(start, chat_checkpoint):

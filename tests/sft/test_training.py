@@ -106,6 +106,18 @@ def test_the_same_seed_trains_the_same_bits_and_another_does_not(tmp_path, chat_
     assert any(not torch.equal(value, weights(third)[name]) for name, value in weights(first).items())
 
 
+@pytest.mark.parametrize("batch_size, at_once, passes", [(8, 8, 1), (8, 2, 4), (4, 16, 1)])
+def test_batch_size_is_the_rows_of_a_step_and_an_epoch_is_whole_batches(
+    tmp_path, chat_tokenizer, rows, batch_size, at_once, passes
+):
+    config = TrainingConfig(batch_size=batch_size, per_device_train_batch_size=at_once, precision="fp32")
+    model = random_model("llama", len(chat_tokenizer))
+    trainer = make_trainer(model, chat_tokenizer, rows, config, output_dir=tmp_path, seed=1)
+    assert trainer.args.gradient_accumulation_steps == passes
+    assert trainer.args.per_device_train_batch_size == batch_size // passes
+    assert len(rows) % 8 and len(trainer.get_train_dataloader()) == len(rows) // batch_size * passes
+
+
 def test_fewer_rows_than_a_batch_are_still_trained_on(tmp_path, chat_tokenizer, rows):
     config = TrainingConfig(per_device_train_batch_size=64, num_train_epochs=2, precision="fp32")
     trainer = make_trainer(
@@ -169,6 +181,11 @@ def test_any_field_of_trls_config_can_be_set_and_a_wrong_one_is_named(tmp_path, 
         ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0.0"),
         ({"max_steps": 0}, "max_steps 0 and num_train_epochs 1.0 leave nothing to train"),
         ({"num_train_epochs": 0.0}, "max_steps -1 and num_train_epochs 0.0 leave nothing to train"),
+        ({"batch_size": 0}, "batch_size must be at least 1 row, or left out, got 0"),
+        (
+            {"batch_size": 8, "gradient_accumulation_steps": 2},
+            "gradient_accumulation_steps 2 follows from batch_size 8 where that is given; give one of the two",
+        ),
         ({"context_length": 1}, "context_length must be at least 2 tokens, got 1"),
         ({"trainer": "[1"}, "trainer must be a JSON object of the trainer's fields, got '[1': Expecting"),
         ({"trainer": "[1]"}, "trainer must be a JSON object of the trainer's fields, got '[1]'"),
