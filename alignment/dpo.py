@@ -6,7 +6,9 @@ and TRL's other losses by name. What is added to TRL's trainer:
   - the reference is always passed in: TRL, given a model object alone, reloads `config._name_or_path`, which may be another model;
   - its log-probabilities are computed once for each distinct pair and kept in a file named by what they depend on;
   - before the first step every margin must be 0, or the reference is not where the policy starts;
-  - likelihood displacement (chosen answers grow LESS likely, Razin et al. 2024, arXiv:2410.08847) is watched; an SFT term is one setting.
+  - likelihood displacement (chosen answers grow LESS likely, Razin et al. 2024, arXiv:2410.08847) is watched; an SFT term is one setting;
+  - that term is a mean over the tokens of the whole batch: TRL takes it over each pass of each process, so that another number of them
+    would weigh the tokens differently. (The losses aot and aot_unpaired sort the pairs of a pass, and stay TRL's.)
 
 Pairs reach the trainer as ids, the same that generation and reward models use, in an order fixed beforehand (`reward/train.py`).
 """
@@ -157,15 +159,38 @@ def _trainer_class() -> type:
     from datasets import Dataset, concatenate_datasets
     from trl import DPOTrainer
 
+    def _chosen_tokens(batch: dict[str, Any]) -> torch.Tensor:
+        """How many tokens the chosen answers of one pass have; they are the batch's first half."""
+        return batch["completion_mask"].chunk(2)[0].sum()
+
     class PairDPOTrainer(DPOTrainer):
         """Takes pairs as ids, in the order given; reference log-probabilities once for each distinct pair."""
 
         def __init__(self, *arguments: Any, cache: Path | str | None, **options: Any) -> None:
             self._cache = None if cache is None else Path(cache)
+            self._tokens_of_a_pass: torch.Tensor | None = (
+                None  # chosen ones, mean over the step's passes on all processes
+            )
             super().__init__(*arguments, **options)
 
         def _prepare_dataset(self, dataset, *arguments: Any) -> Dataset:
             return dataset
+
+        def get_batch_samples(self, iterator: Any, num_batches: int, device: Any) -> tuple[list, Any]:
+            batches, items = super().get_batch_samples(iterator, num_batches, device)
+            if "sft" in self.loss_types and batches:
+                counts = torch.stack([_chosen_tokens(batch) for batch in batches]).to(self.accelerator.device)
+                self._tokens_of_a_pass = self.accelerator.gather(counts).float().mean()
+            return batches, items
+
+        def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False) -> Any:
+            share = _chosen_tokens(inputs) / self._tokens_of_a_pass if self._tokens_of_a_pass is not None else 1.0
+            weights = self.args.loss_weights or [1.0] * len(self.loss_types)
+            self.loss_weights = [
+                weight * share if kind == "sft" and model.training else weight
+                for kind, weight in zip(self.loss_types, weights, strict=True)
+            ]
+            return super()._compute_loss(model, inputs, return_outputs)
 
         def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
             first_of = {row: place for place, row in reversed(list(enumerate(dataset["row"])))}

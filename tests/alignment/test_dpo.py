@@ -1,14 +1,13 @@
 """DPO against arithmetic done by hand in float64, and against the optimum known by enumeration."""
 
 import copy
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
 from alignment.dpo import (
     DPOTrainingConfig,
@@ -21,6 +20,7 @@ from alignment.dpo import (
 )
 from sft.lora import LoRAConfig
 from tests.conftest import random_model
+from tests.processes import together
 
 PAIRS = [
     {"prompt": "The dog will not", "chosen": " eat its food", "rejected": " go"},
@@ -247,45 +247,54 @@ def test_a_resumed_run_ends_with_the_same_bits(tokenizer, tmp_path, quiet):
     assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
 
 
-def train_many(tokenizer, folder, rows, **changes):
-    """The weights after 3 steps of 8 pairs of unlike lengths, `rows` of them on each process; on the main one they go to a file as well."""
+def train_many(checkpoint, folder, at_once, resume_from=None):
+    """Three steps of 8 pairs of unlike lengths with an SFT term, `at_once` on a process at once; the main process leaves the weights in
+    `folder`."""
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     pairs = [{**PAIRS[i % 4], "prompt": f"{PAIRS[i % 4]['prompt']} {i}"} for i in range(24)]
-    settings = {"per_device_train_batch_size": rows, "learning_rate": 1e-3, "precision": "fp32", "warmup_steps": 0}
     model, reference = (random_model("llama", len(tokenizer)) for _ in range(2))
-    config = DPOTrainingConfig(**settings | changes)
+    config = DPOTrainingConfig(
+        batch_size=8, per_device_train_batch_size=at_once, learning_rate=1e-3, precision="fp32", warmup_steps=0, save_steps=2,
+        sft_weight=5.0,  # large: what is weighed wrongly shows
+    )  # fmt: skip
     trainer = make_trainer(model, reference, tokenizer, pairs, config, output_dir=folder, seed=1, cache=folder)
     check_start(trainer)
-    trainer.train()
+    trainer.train(resume_from_checkpoint=resume_from)
+    assert trainer.state.global_step == 3
     weights = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).state_dict()
+    weights.pop("lm_head.weight")  # tied
     if trainer.is_world_process_zero():
-        save_file(
-            {name: tensor.contiguous() for name, tensor in weights.items() if name != "lm_head.weight"},
-            Path(folder) / "trained.safetensors",
-        )
+        save_file(weights, Path(folder) / "trained.safetensors")
     return weights
 
 
-TWO_PROCESSES = """
-import sys
-from transformers import AutoTokenizer
-from tests.alignment.test_dpo import train_many
-train_many(AutoTokenizer.from_pretrained(sys.argv[1]), sys.argv[2], 4)
-"""
-
-
-def test_two_processes_train_the_model_that_one_does(llama_checkpoint, tokenizer, tmp_path):
-    """Without an SFT term, whose mean TRL takes over the tokens of each process."""
-    (tmp_path / "train.py").write_text(TWO_PROCESSES)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    environment = {"PYTHONPATH": ".", "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1"}
-    command = [*launcher, str(tmp_path / "train.py"), str(llama_checkpoint), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr[-2000:]
-    two = load_file(tmp_path / "trained.safetensors")
-    one, start = train_many(tokenizer, tmp_path / "one", 8), random_model("llama", len(tokenizer)).state_dict()
-    assert max((one[name] - start[name]).abs().max() for name in two) > 1e-3  # something was learnt
-    # The mean over 8 pairs is a mean of two means: equal but for the order of float32 sums.
+def test_two_processes_train_the_model_that_one_does_and_one_goes_on_from_them(llama_checkpoint, tokenizer, tmp_path):
+    """Equal but for the order of float32 sums, the SFT term's mean over tokens included; going on, one process makes two passes a step."""
+    one, start = train_many(llama_checkpoint, tmp_path / "one", 8), random_model("llama", len(tokenizer)).state_dict()
+    assert max((one[name] - start[name]).abs().max() for name in one) > 1e-3  # something was learnt
+    together(train_many, llama_checkpoint, tmp_path / "two", 4)
+    two = load_file(tmp_path / "two" / "trained.safetensors")
     assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in two)
+    on = train_many(llama_checkpoint, tmp_path / "on", 4, str(tmp_path / "two" / "checkpoint-2"))
+    assert all(torch.allclose(one[name], on[name], atol=1e-5) for name in two)
+
+
+def test_the_sft_term_is_a_mean_over_the_tokens_of_the_whole_batch(llama_checkpoint, tokenizer, tmp_path):
+    """One step of plain gradient descent in two passes against one in one pass: TRL's own mean over all 8 pairs."""
+    pairs = [{**PAIRS[i % 4], "prompt": f"{PAIRS[i % 4]['prompt']} {i}"} for i in range(8)]
+
+    def step(rows):
+        model, reference = (random_model("llama", len(tokenizer)) for _ in range(2))
+        config = DPOTrainingConfig(
+            batch_size=8, per_device_train_batch_size=rows, learning_rate=1.0, precision="fp32", warmup_steps=0,
+            max_grad_norm=1e9, sft_weight=5.0, trainer={"optim": "sgd"},
+        )  # fmt: skip
+        trainer = make_trainer(model, reference, tokenizer, pairs, config, output_dir=tmp_path, seed=1)
+        trainer.train()
+        return trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).state_dict()
+
+    whole, split = step(8), step(2)
+    assert all(torch.allclose(whole[name], split[name], atol=1e-5) for name in whole)
 
 
 def test_dpo_on_sampled_pairs_goes_most_of_the_way_to_the_known_optimum(tmp_path):
@@ -330,14 +339,15 @@ def toy_gap_closed(seed, pairs, batch, folder, lr=2e-3):
     )
     tokenizer = make_tokenizer()
     tokenizer.pad_token = "a"  # padding is masked, never looked for
+    args = trainer_arguments(
+        DPOConfig, config, output_dir=folder, seed=seed, beta=toy.beta, precompute_ref_log_probs=True
+    )
     trainer = _trainer_class()(
         model=model,
         ref_model=reference,
-        args=trainer_arguments(
-            DPOConfig, config, output_dir=folder, seed=seed, beta=toy.beta, precompute_ref_log_probs=True
-        ),
+        args=args,
         train_dataset=order_rows(
-            [{**row, "row": number} for number, row in enumerate(rows)], [6] * len(rows), config, seed
+            [{**row, "row": number} for number, row in enumerate(rows)], [6] * len(rows), args, epochs=1
         ),
         processing_class=tokenizer,
         cache=None,
