@@ -43,7 +43,7 @@ def build(folder: Path, *, adapter=False, dialect="gpt2", **settings):
     torch.manual_seed(0)
     model = lively(random_model(dialect, 29))
     return trainer(
-        folder, make_tokenizer(), model=model, peft_config=lora() if adapter else None, max_steps=2, save_strategy="steps",
+        folder, make_tokenizer(), model=model, peft_config=lora() if adapter else None, max_steps=2, save_strategy="steps", save_steps=1,
         stop_token_ids=[2, 9, 15, 21], eval_dataset=PROMPTS[:5], eval_judges={"again": vowels}, eval_strategy="steps",
         learning_rate=1e-2, adam_epsilon=1e-3, **settings,
     )  # fmt: skip
@@ -78,6 +78,14 @@ def run(folder: Path, **settings) -> dict:
         "kind": str(made.accelerator.distributed_type.value),
         "is_resumed": all(got[name].equal(expected[name]) for name in got),
     }
+
+
+def go_on(folder: Path, checkpoint: Path, **settings) -> None:
+    """From the checkpoint of the first update, in this number of processes; the state goes to FOLDER/state.safetensors."""
+    made = build(folder, **settings)
+    made.train(resume_from_checkpoint=str(checkpoint))
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors(made), folder / "state.safetensors")
 
 
 def as_fsdp(make_accelerator, block: str):
@@ -146,12 +154,13 @@ def main() -> None:
         if one_pid == 0:
             answer = run(folder / case / "one", **CASES[case])
             (folder / case / "one.json").write_text(json.dumps(answer))
+            go_on(folder / case / "on", folder / case / "two" / "checkpoint-1", **CASES[case])
             AcceleratorState._reset_state(True)
             os._exit(0)
         os.waitpid(one_pid, 0)
         one = json.loads((folder / case / "one.json").read_text())
-        ours, theirs = (load_file(folder / case / n / "state.safetensors") for n in ("two", "one"))
-        assert ours.keys() == theirs.keys()
+        ours, theirs, on = (load_file(folder / case / n / "state.safetensors") for n in ("two", "one", "on"))
+        assert ours.keys() == theirs.keys() == on.keys()
         (mine,), (yours,) = (
             [load_file(f) for f in (folder / case / n / "model").glob("*.safetensors")] for n in ("two", "one")
         )
@@ -159,6 +168,7 @@ def main() -> None:
         results[case] = {
             "kind": two["kind"],
             "weights": max((ours[name] - theirs[name]).abs().max().item() for name in ours),
+            "went_on_alone": max((on[name] - theirs[name]).abs().max().item() for name in on),
             "evaluation": max(abs(two[name] - one[name]) for name in one if name.startswith("eval/")),
             "saved_model": max((mine[name] - yours[name]).abs().max().item() for name in mine),
             "is_resumed": two["is_resumed"],

@@ -34,4 +34,5 @@ def test_two_processes_train_evaluate_and_save_as_one(tmp_path, cases, kind):
         assert result["rollout_rows"] == [16, 16], case
         assert result["is_resumed"], case
         assert result["weights"] < 1e-5 and result["saved_model"] < 1e-5, case
+        assert result["went_on_alone"] < 1e-5, case  # one process, from the two's checkpoint of the first update
         assert result["evaluation"] < 1e-4, case
