@@ -109,6 +109,7 @@ class Run:
             "config": self.settings,
             "parents": [p["sha256"] for p in self.parents],
             "data": [d["sha256"] for d in self.data],
+            **_batch_of_processes(self.settings),
         }
         if self.config.resume and started.is_file():
             before = json.loads(started.read_text(encoding="utf-8"))
@@ -329,6 +330,14 @@ def _plain(config: Any) -> dict[str, Any]:
     for transient in ("output_dir", "overwrite", "resume"):  # where and how often, not what
         values.pop(transient, None)
     return json.loads(json.dumps(values, default=str))
+
+
+def _batch_of_processes(settings: dict[str, Any]) -> dict[str, str]:
+    """Where a stage's batch is so many rows of each process: both numbers, since a resumed run on other processes has another batch."""
+    if "per_device_train_batch_size" not in settings or settings.get("batch_size") or "rollout_batch_size" in settings:
+        return {}
+    processes, rows = os.environ.get("WORLD_SIZE", "1"), settings["per_device_train_batch_size"]
+    return {"processes x per_device_train_batch_size (without batch_size)": f"{processes} x {rows}"}
 
 
 def _differences(before: dict, after: dict) -> list[str]:

@@ -83,6 +83,30 @@ def test_resume_finds_the_newest_whole_checkpoint(tmp_path):
     assert again.resume_from.endswith("checkpoint-5")
 
 
+@dataclass(frozen=True)
+class RowsOfEach:
+    per_device_train_batch_size: int = 4
+    batch_size: int | None = None
+
+
+@pytest.mark.parametrize("batch_size, is_refused", [(None, True), (8, False)])
+def test_another_number_of_processes_resumes_the_batch_of_all_and_not_the_rows_of_each(
+    tmp_path, monkeypatch, batch_size, is_refused
+):
+    def open_on(processes, **options):
+        monkeypatch.setenv("WORLD_SIZE", str(processes))
+        return Run.start("dpo", RunConfig(output_dir=str(tmp_path / "a"), **options), RowsOfEach(batch_size=batch_size))
+
+    open_on(2)._lock.close()
+    if is_refused:
+        with pytest.raises(
+            ValueError, match=r"other settings \(processes x per_device.* \(without batch_size\): 2 x 4 -> 1 x 4\)"
+        ):
+            open_on(1, resume=True)
+    else:
+        open_on(1, resume=True)._lock.close()
+
+
 def test_two_processes_cannot_work_in_one_folder(tmp_path):
     start_elsewhere = (
         "from recipes.run import Run, RunConfig\n"
