@@ -2,7 +2,8 @@
 
 What each kind of file is read as stands in formats.py. A folder is all such files below it in sorted order; when some of them
 carry the split's name (train.jsonl, data/train-00000-of-00002.parquet, train/a.jsonl), only those. What is no local path is a
-hub id ("owner/name" or "owner/name:config"), read through `datasets` in streaming mode.
+hub id ("owner/name" or "owner/name:config"), read through `datasets` in streaming mode. Either may end with its split:
+"folder@test", "owner/name:config@test".
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ COUNTED_ROWS = 100_000  # how far to look for more bad rows after the first
 class Source:
     """Where rows come from. `${NAME}` in path is taken from the environment."""
 
-    path: str  # file, folder, glob or hub id
-    split: str = "train"  # of a hub data set, or of a folder whose files carry split names
+    path: str  # file, folder, glob or hub id; a folder's or hub id's split may stand behind it: "...@test"
+    split: str = "train"  # of a hub data set, or of a folder whose files carry split names; one in the path wins
     columns: dict[str, str] | None = None  # our name -> theirs
     separator: str | None = None  # .txt only
     on_bad_rows: str = "error"  # "error" or "skip" (counted)
@@ -37,6 +38,14 @@ class Source:
             raise ValueError(f"on_bad_rows is {self.on_bad_rows!r}; use 'error' or 'skip'")
         if self.separator == "":
             raise ValueError("separator is empty; leave it out for one document a file, or name a string")
+        path, _, split = self.path.rpartition("@")
+        if (
+            path
+            and re.fullmatch(r"\w+", split)
+            and not os.path.exists(os.path.expanduser(os.path.expandvars(self.path)))
+        ):
+            object.__setattr__(self, "path", path)
+            object.__setattr__(self, "split", split)
 
 
 @dataclass(frozen=True)
@@ -193,7 +202,8 @@ def _count_more(rows: Iterator[RawRow], find_complaint: Callable[[dict[str, Any]
 
 
 def _names_split(path: Path, split: str) -> bool:
-    return any(split in re.split(r"[^A-Za-z0-9]+", part) for part in path.parts)
+    word = re.compile(rf"(?<![A-Za-z0-9]){re.escape(split)}(?![A-Za-z0-9])")
+    return any(word.search(part) for part in path.parts)
 
 
 def _names(paths: Sequence[Path]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from base_model.checkpoints import sha256_file, sha256_folder
+from base_model.documents import Source
 
 PACKAGES = (
     "torch",
@@ -170,11 +171,11 @@ def describe_data(path: Path | str) -> dict[str, Any]:
     """{path, sha256}: of a file, of a folder's files together; a name that is not on this disk (a hub id) has sha256 None."""
     import hashlib
 
-    path = Path(path)
-    if path.is_file():
-        return {"path": str(path), "sha256": sha256_file(path)}
-    if path.is_dir():
-        return {"path": str(path), "sha256": hashlib.sha256(json.dumps(sha256_folder(path)).encode()).hexdigest()}
+    place = Path(Source(str(path)).path)  # without a split behind it
+    if place.is_file():
+        return {"path": str(path), "sha256": sha256_file(place)}
+    if place.is_dir():
+        return {"path": str(path), "sha256": hashlib.sha256(json.dumps(sha256_folder(place)).encode()).hexdigest()}
     return {"path": str(path), "sha256": None}
 
 

@@ -162,8 +162,21 @@ def test_a_data_set_in_the_form_of_the_hub_streams_through_datasets(tmp_path, mo
     rows = list(read_rows(Source("owner/name")))
     assert [row.fields for row in rows] == ROWS and rows[1].location == "owner/name train row 2"
     assert list(read_texts(Source("owner/name", split="test"))) == ["test"]
+    assert list(read_texts(Source("owner/name@test"))) == ["test"]
+    assert list(read_texts(Source("owner/name:default@test"))) == ["test"]
     with pytest.raises(FileNotFoundError, match="owner/none is no local file or folder, and as a hub data set"):
         list(read_texts(Source("owner/none")))
+
+
+def test_a_split_may_stand_behind_a_folder_unless_a_file_has_that_name(tmp_path):
+    write(tmp_path / "train_prefs-00000-of-00001.parquet", [{"text": "learn"}])
+    write(tmp_path / "test_prefs-00000-of-00001.parquet", [{"text": "measure"}])
+    assert list(read_texts(Source(f"{tmp_path}@test"))) == ["measure"]
+    assert list(read_texts(Source(f"{tmp_path}@test_prefs"))) == ["measure"]
+    named = write(tmp_path / "at@home.jsonl", [{"text": "mail"}])
+    assert list(read_texts(Source(str(named)))) == ["mail"]
+    with pytest.raises(FileNotFoundError, match="carries the split name 'dev'"):
+        list(read_texts(Source(f"{tmp_path}@dev")))
 
 
 BAD = [
