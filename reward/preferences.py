@@ -5,7 +5,8 @@ In memory a pair is a dict {"prompt": str or messages, "chosen": str, "rejected"
 to a prompt of messages is a list of one assistant message. Rows are read in any of these forms:
 
     prompt, chosen, rejected            TRL's explicit form: strings, or lists of messages
-    chosen, rejected                    two whole conversations that part at the last answer: messages, or HH-RLHF's "\n\nHuman: ..." text
+    chosen, rejected                    two whole conversations that part at the last answer: messages, or HH-RLHF's "\n\nHuman: ..." text;
+                                        with a `prompt` beside them that repeats their beginning as text (UltraFeedback), they say it
     prompt, ranked: [best, ..., worst]  a ranked list of k answers: the k(k-1)/2 pairs it implies (Ouyang et al. 2022, arXiv:2203.02155)
     prompt, responses, ratings          rated answers: a pair for every two with different ratings, margin = the difference
     ..., chosen_rating, rejected_rating a rated pair; `score_chosen`/`score_rejected` (UltraFeedback's names) mean the same
@@ -88,6 +89,13 @@ def _conversation(value: Any, field: str) -> list[dict[str, str]]:
     return messages
 
 
+def _is_dialogue(said: Any) -> bool:
+    """Is it more than an answer: messages of which the first is not the assistant's?"""
+    return (
+        isinstance(said, list) and len(said) > 1 and isinstance(said[0], Mapping) and said[0].get("role") != "assistant"
+    )
+
+
 def _required(fields: Mapping[str, Any], name: str) -> Any:
     if fields.get(name) is None:
         raise ValueError(f"missing field '{name}'; the row has: {', '.join(fields)}")
@@ -116,7 +124,10 @@ def pairs_of(fields: Mapping[str, Any], counts: Counter[str]) -> list[Preference
     kept = {name: fields[name] for name in KEPT_COLUMNS if fields.get(name) is not None}
     if "ranked" in fields or "responses" in fields:
         return [{**pair, **kept} for pair in _pairs_of_list(fields, counts)]
-    if fields.get("prompt") is None:
+    said_twice = isinstance(fields.get("prompt"), str) and all(
+        _is_dialogue(fields.get(side)) for side in ("chosen", "rejected")
+    )
+    if fields.get("prompt") is None or said_twice:
         chosen = _conversation(_required(fields, "chosen"), "chosen")
         rejected = _conversation(_required(fields, "rejected"), "rejected")
         if chosen[:-1] != rejected[:-1]:

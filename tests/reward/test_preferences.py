@@ -58,6 +58,14 @@ def test_whole_conversations_of_messages_part_at_their_last_answer():
     assert pairs({"chosen": HELLO + says("good"), "rejected": HELLO + says("bad")}) == [pair(HELLO)]
 
 
+def test_a_prompt_as_text_beside_whole_conversations_is_said_by_them():
+    """UltraFeedback's form: score_chosen 8, score_rejected 6.5."""
+    row = {"chosen": HELLO + says("good"), "rejected": HELLO + says("bad"), "score_chosen": 8, "score_rejected": 6.5}
+    assert pairs({"prompt": "Hello", "prompt_id": "x", "messages": HELLO + says("good"), **row}) == [
+        pair(HELLO, margin=1.5)
+    ]
+
+
 def test_conversations_that_part_earlier_are_refused():
     with pytest.raises(DifferentPrompts, match="part before their last answer"):
         pairs({"chosen": "\n\nHuman: A\n\nAssistant: x", "rejected": "\n\nHuman: B\n\nAssistant: y"})
