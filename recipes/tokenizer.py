@@ -7,11 +7,14 @@ Trains a byte-level BPE on the text (or takes the text's characters, or a tokeni
 text as shards for pretraining. On the embedded world: 2,048 tokens, 4 characters a token, in about 5 s.
 """
 
+import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
+from base_model.checkpoints import write_text_atomically
 from base_model.documents import Counts, read_texts
 from recipes.cli import command, parse
 from recipes.run import Run, RunConfig
@@ -31,6 +34,15 @@ class TokenizerConfig:
     validation_share: float = field(
         default=0.0, metadata={"help": "or: the last share of the training text's characters, e.g. 0.1"}
     )
+    validation_documents: int = field(
+        default=0,
+        metadata={
+            "help": "or: so many first documents, in one pass over a large text; also as <output_dir>/validation.jsonl"
+        },
+    )
+    tokenizer_documents: int | None = field(
+        default=None, metadata={"help": "documents that the tokenizer is learnt from, the first to train on; none: all"}
+    )
     lead_in_data: str | None = field(
         default=None, metadata={"help": "text that pretraining may start with; its shards go to <output_dir>/lead_in"}
     )
@@ -45,8 +57,14 @@ class TokenizerConfig:
             raise ValueError(f"kind is {self.kind!r}; use bpe, characters, or the folder of a tokenizer")
         if not 0 <= self.validation_share < 1:
             raise ValueError(f"validation_share is {self.validation_share}; it must be at least 0 and below 1")
-        if self.validation_data and self.validation_share:
-            raise ValueError("validation_data and validation_share exclude each other: give one")
+        if sum(map(bool, (self.validation_data, self.validation_share, self.validation_documents))) > 1:
+            raise ValueError(
+                "validation_data, validation_share and validation_documents exclude each other: give one of them"
+            )
+        if self.validation_documents < 0:
+            raise ValueError(f"validation_documents is {self.validation_documents}; it must not be negative")
+        if self.tokenizer_documents is not None and self.tokenizer_documents < 1:
+            raise ValueError(f"tokenizer_documents is {self.tokenizer_documents}; it must be at least 1, or left out")
 
 
 CONFIG_TYPES = (RunConfig, TokenizerConfig, DataConfig)
@@ -67,17 +85,25 @@ def main(argv: list[str] | None = None) -> Path:
     cut = None
     if config.validation_share:
         cut = int((1 - config.validation_share) * sum(map(len, read_texts(data.source))))
-    tokenizer = make_tokenizer(config, _shown(read_texts(data.source, counts), "tokenizer"))
+    first = config.validation_documents
+    end = first + config.tokenizer_documents if config.tokenizer_documents else None
+    tokenizer = make_tokenizer(config, _shown(islice(read_texts(data.source, counts), first, end), "tokenizer"))
     tokenizer.save_pretrained(run.dir)
-    parts = {"training": (config.shards or run.dir / "shards", until(read_texts(data.source), cut))}
+    texts = read_texts(data.source)
+    kept_back = list(islice(texts, first))
+    parts = {"training": (config.shards or run.dir / "shards", until(texts, cut))}
     if config.validation_data:
         validation = read_texts(replace(data.source, path=config.validation_data))
     elif cut is not None:
         validation = since(read_texts(data.source), cut)
+    elif kept_back:
+        lines = (json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in kept_back)
+        write_text_atomically(run.dir / "validation.jsonl", "".join(lines))  # what a suite measures bits per byte on
+        validation = iter(kept_back)
     if config.lead_in_data:
         lead_in = read_texts(replace(data.source, path=config.lead_in_data))
         parts["lead-in"] = (run.dir / "lead_in", lead_in)
-    if config.validation_data or cut is not None:
+    if config.validation_data or cut is not None or kept_back:
         parts["validation"] = (config.validation_shards or run.dir / "validation", validation)
     run.note("bad_rows_skipped", counts.skipped)
     for part, (folder, texts) in parts.items():

@@ -58,6 +58,21 @@ def test_the_last_share_of_a_text_is_kept_for_validation(data):
     assert decoded(folder / "validation", tokenizer) == [text[cut:]]
 
 
+def test_a_large_texts_first_documents_are_kept_for_validation_and_the_next_make_the_tokenizer(data):
+    from transformers import AutoTokenizer
+
+    file = data / "data" / "train.jsonl"
+    flags = ["--data", str(file), "--kind", "characters", "--validation_documents", "5", "--tokenizer_documents", "3"]
+    folder = main(["--output_dir", str(data / "out"), *flags])
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    # stories 5, 6 and 7 turned 35, 42 and 49 times: no 8 and no 0 or 1
+    assert {digit for digit in "0123456789" if digit in tokenizer.get_vocab()} == set("2345679")
+    kept = [json.loads(line)["text"] for line in (folder / "validation.jsonl").read_text().splitlines()]
+    assert kept == TEXTS[:5]
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["notes"]["training"]["documents"] == 45 and manifest["notes"]["validation"]["documents"] == 5
+
+
 def test_a_tokenizer_that_exists_is_used_as_it_is(data, tokenizer):
     tokenizer.save_pretrained(data / "theirs")
     folder = main(
@@ -92,8 +107,9 @@ def test_without_a_cut_every_text_comes():
         (["--validation_share", "1.0"], "validation_share is 1.0; it must be at least 0 and below 1"),
         (
             ["--validation_share", "0.1", "--validation_data", "x"],
-            "validation_data and validation_share exclude each other",
+            "validation_data, validation_share and validation_documents exclude each other",
         ),
+        (["--tokenizer_documents", "0"], "tokenizer_documents is 0; it must be at least 1, or left out"),
         (["--vocab_size", "100"], "vocab_size 100 cannot hold the 262 special and byte tokens"),
     ],
 )
