@@ -1,7 +1,8 @@
-"""Before a long run: what it will take in parameters, FLOPs, memory and time, on this machine, with nothing trained.
+"""Before a long run: what it will take in parameters, FLOPs, memory and time, with nothing trained.
 
-Parameters and FLOPs are counted, activations are read off a forward pass on fake tensors (no memory is used), and the time comes
-from a few seconds of real steps of a cut-down model: one and two layers of the true width, whose difference is the cost of a layer.
+Parameters and FLOPs are counted, and activations are read off a forward pass on fake tensors (no memory is used). On this machine the
+time comes from a few seconds of real steps of a cut-down model: one and two layers of the true width, whose difference is the cost of
+a layer. For a GPU that is not here it is the FLOPs at an assumed share of what the GPU's data sheet promises.
 """
 
 import statistics
@@ -19,17 +20,39 @@ from base_model.pretrain_config import PretrainConfig
 
 
 @dataclass(frozen=True)
+class Card:
+    """A GPU by its data sheet."""
+
+    name: str
+    flops_per_s: float  # dense bf16 matrix products, summed in fp32, no sparsity
+    memory_bytes: int
+
+
+CARDS = {
+    "h100": Card("H100 SXM", 989.4e12, 80 * 10**9),
+    "h200": Card("H200 SXM", 989.4e12, 141 * 10**9),
+    "a100": Card("A100 80 GB", 312e12, 80 * 10**9),
+    "a100-40gb": Card("A100 40 GB", 312e12, 40 * 10**9),
+    "l40s": Card("L40S", 362e12, 48 * 10**9),
+    "4090": Card("RTX 4090", 165.2e12, 24 * 10**9),
+}
+ASSUMED_MFU = 0.4  # share of a card's FLOP/s that compiled training of such models reaches; 0.3 to 0.5 is usual
+USABLE_MEMORY = 0.9  # of a card's: the CUDA context, NCCL's buffers and gaps take the rest
+
+
+@dataclass(frozen=True)
 class Memory:
-    """Bytes on one process, while the last layer's activations are all held."""
+    """Bytes on one process as the backward pass begins, while all activations are held."""
 
     weights: int
     gradients: int
     optimizer: int
     activations: int
+    logit_gradients: int  # two float32 copies of the logits' shape; torch.compile needs less
 
     @property
     def total(self) -> int:
-        return self.weights + self.gradients + self.optimizer + self.activations
+        return self.weights + self.gradients + self.optimizer + self.activations + self.logit_gradients
 
 
 @dataclass(frozen=True)
@@ -64,11 +87,26 @@ def memory(config: GPTConfig, training: PretrainConfig, world_size: int = 1, dev
     precision = training.precision if training.precision != "auto" else "bf16"
     block, _ = matrix_parameters(config)
     by_muon = config.n_layer * block if training.optimizer == "muon" else 0
+    rows = training.rows_per_micro_batch(world_size)
     return Memory(
         weights=4 * config.n_parameters,
         gradients=4 * config.n_parameters,
         optimizer=8 * (config.n_parameters - by_muon) + 4 * by_muon,
-        activations=activation_bytes(config, training.rows_per_micro_batch(world_size), precision, device_type),
+        activations=activation_bytes(config, rows, precision, device_type),
+        logit_gradients=8 * rows * config.context_length * config.vocab_size,
+    )
+
+
+def shard(needed: Memory, config: GPTConfig, world_size: int, precision: str) -> Memory:
+    """`needed` under FSDP: weights, gradients and optimizer state split over the processes; beside its part each has whole, in the
+    precision of the forward pass, what is in no block, the block at work and the one fetched for after it."""
+    block = sum(p.numel() for p in _block_parameters(config))
+    whole = config.n_parameters - (config.n_layer - min(2, config.n_layer)) * block
+    return replace(
+        needed,
+        weights=needed.weights // world_size + (4 if precision == "fp32" else 2) * whole,
+        gradients=needed.gradients // world_size,
+        optimizer=needed.optimizer // world_size,
     )
 
 
@@ -143,17 +181,68 @@ def describe(config: GPTConfig, training: PretrainConfig, *, budget_s: float = 1
     flops = flops_per_token(config)
     rows = training.rows_per_micro_batch()
     lines = [
-        f"model         {config.dialect}, {config.n_layer} layers, width {config.d_model}, {config.n_head} heads"
-        f" ({config.n_kv_head} key/value), context {config.context_length}, vocabulary {config.vocab_size}",
-        f"parameters    {config.n_parameters:,}",
-        f"compute       {_short(flops)}FLOP a token (forward and backward)",
-        f"memory        {_gb(needed.total)}: weights {_gb(needed.weights)}, gradients {_gb(needed.gradients)},"
-        f" {training.optimizer} {_gb(needed.optimizer)}, activations {_gb(needed.activations)} ({rows} rows, {precision})",
+        *_model_lines(config),
+        f"memory        {_parts(needed, training)} ({rows} rows at once, {precision})",
         f"this machine  {_short(flops / speed.s_per_token)}FLOP/s on {device.type} in {precision}, from {budget_s:.0f} s of real steps",
         f"time          {training.steps:,} steps of {tokens_per_step:,} tokens = {_short(training.steps * tokens_per_step)}tokens:"
         f" {_duration(training.steps * step_s)} without torch.compile ({tokens_per_step / step_s:,.0f} tokens/s)",
     ]
     return "\n".join(lines)
+
+
+def describe_on(
+    card_name: str, config: GPTConfig, training: PretrainConfig, *, gpus: int = 1, mfu: float = ASSUMED_MFU
+) -> str:
+    """The plan on so many GPUs of a kind that need not be here, as text for a terminal.
+
+    Raises ValueError for a card that is not in CARDS, a batch that the GPUs cannot share, or an mfu outside (0, 1]."""
+    if card_name not in CARDS:
+        raise ValueError(f"unknown plan_device {card_name!r}; there are {', '.join(CARDS)}")
+    if not 0 < mfu <= 1:
+        raise ValueError(f"plan_mfu is a share of the card's FLOP/s, above 0 and at most 1, got {mfu}")
+    card = CARDS[card_name]
+    precision = "bf16" if training.precision == "auto" else training.precision
+    rows, accumulation = training.rows_per_micro_batch(gpus), training.for_processes(gpus).accumulation
+    copied = memory(config, training, gpus)
+    kinds = [("DDP" if gpus > 1 else "one GPU", copied)]
+    if gpus > 1:
+        kinds.append(("FSDP", shard(copied, config, gpus, precision)))
+    tokens = training.steps * training.batch_size * config.context_length
+    recomputed = 4 / 3 if config.gradient_checkpointing else 1.0  # the forward pass twice; MFU does not count it
+    tokens_per_s = gpus * card.flops_per_s * mfu / flops_per_token(config) / recomputed
+    lines = [
+        *_model_lines(config),
+        f"each GPU      {rows} rows at once x {accumulation} passes x {gpus} GPUs = {training.batch_size} rows a step, {precision}",
+        *(f"{name:<14}{_parts(needed, training)}: {_verdict(needed, card)}" for name, needed in kinds),
+        f"time          {training.steps:,} steps = {_short(tokens)}tokens: {_duration(tokens / tokens_per_s)} on {gpus} x {card.name}"
+        f" ({tokens_per_s:,.0f} tokens/s), assuming {mfu:.0%} of {_short(card.flops_per_s)}FLOP/s each",
+        "              (memory without torch.compile, which needs less; time without evaluation, checkpoints and slow networks)",
+    ]
+    return "\n".join(lines)
+
+
+def _model_lines(config: GPTConfig) -> list[str]:
+    return [
+        f"model         {config.dialect}, {config.n_layer} layers, width {config.d_model}, {config.n_head} heads"
+        f" ({config.n_kv_head} key/value), context {config.context_length}, vocabulary {config.vocab_size}",
+        f"parameters    {config.n_parameters:,}",
+        f"compute       {_short(flops_per_token(config))}FLOP a token (forward and backward)",
+    ]
+
+
+def _parts(needed: Memory, training: PretrainConfig) -> str:
+    return (
+        f"{_gb(needed.total)}: weights {_gb(needed.weights)}, gradients {_gb(needed.gradients)}, {training.optimizer}"
+        f" {_gb(needed.optimizer)}, activations {_gb(needed.activations)}, logits' gradients {_gb(needed.logit_gradients)}"
+    )
+
+
+def _verdict(needed: Memory, card: Card) -> str:
+    if needed.total <= USABLE_MEMORY * card.memory_bytes:
+        return f"fits into {_gb(card.memory_bytes)}"
+    return (
+        f"does not fit into {_gb(card.memory_bytes)}; lower per_device_train_batch_size, or use gradient_checkpointing"
+    )
 
 
 def _block_parameters(config: GPTConfig) -> list[torch.Tensor]:

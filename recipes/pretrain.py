@@ -2,6 +2,7 @@
 
     python -m recipes.pretrain --config recipes/configs/tiny/pretrain.yaml
     python -m recipes.pretrain --preset gpt2-124m --plan               (parameters, FLOPs, memory, time on this machine; trains nothing)
+    python -m recipes.pretrain --config recipes/configs/gpu/llama-350m/pretrain.yaml --plan_device h100 --plan_gpus 8    (on those)
     accelerate launch --config_file recipes/configs/accelerate/ddp.yaml -m recipes.pretrain --config ...
 
 `python -m recipes.tokenizer` writes the tokenizer and token shards that this reads. Every preset's sizes can be changed (--d_model 256).
@@ -35,7 +36,23 @@ class TextConfig:
     sample_prompts: list[str] = field(
         default_factory=list, metadata={"help": "texts that samples continue; none: one sample from the start"}
     )
+
+
+@dataclass(frozen=True)
+class PlanConfig:
+    """What the run would take, said instead of running it."""
+
     plan: bool = field(default=False, metadata={"help": "say what the run would take, and train nothing"})
+    plan_device: str | None = field(
+        default=None,
+        metadata={"help": "the same for a GPU that need not be here: h100, h200, a100, a100-40gb, l40s, 4090"},
+    )
+    plan_gpus: int = 1  # how many of them
+    plan_mfu: float = 0.4  # share of their FLOP/s that training is assumed to reach
+
+    def __post_init__(self) -> None:
+        if self.plan_gpus < 1:
+            raise ValueError(f"plan_gpus must be at least 1, got {self.plan_gpus}")
 
 
 @dataclass(frozen=True)
@@ -61,19 +78,17 @@ class ShapeConfig:
         return preset(self.preset, **{name: value for name, value in changes.items() if value is not None}, **more)
 
 
-CONFIG_TYPES = (RunConfig, TextConfig, ShapeConfig, PretrainConfig)
+CONFIG_TYPES = (RunConfig, TextConfig, ShapeConfig, PretrainConfig, PlanConfig)
 
 
 def main(argv: list[str] | None = None) -> Path | None:
-    """Run the stage; returns its folder (None after --plan)."""
+    """Run the stage; returns its folder (None after a plan)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if "--plan" in arguments:
+    if any(item.startswith("--plan") for item in arguments):
         arguments += ["--output_dir", "unused"]
-    run_config, text, shape, training = parse(*CONFIG_TYPES, argv=arguments)
-    if text.plan:
-        from base_model.plan import describe
-
-        print(describe(shape.model_config(), training))
+    run_config, text, shape, training, plan = parse(*CONFIG_TYPES, argv=arguments)
+    if plan.plan or plan.plan_device:
+        print(planned(text, shape, training, plan))
         return None
     if text.tokenizer is None:
         raise ValueError("--tokenizer is needed: the folder that `python -m recipes.tokenizer` wrote")
@@ -125,6 +140,21 @@ def main(argv: list[str] | None = None) -> Path | None:
     return run.finish(
         result.model, tokenizer, steps=result.steps, tokens=result.tokens, trained_parameters=config.n_parameters
     )
+
+
+def planned(text: TextConfig, shape: ShapeConfig, training: PretrainConfig, plan: PlanConfig) -> str:
+    """What the run would take. The vocabulary is the tokenizer's where it is there, else the preset's."""
+    from base_model.plan import describe, describe_on
+
+    size = {}
+    if text.tokenizer and Path(text.tokenizer, "tokenizer.json").is_file():
+        from transformers import AutoTokenizer
+
+        size = {"vocab_size": len(AutoTokenizer.from_pretrained(text.tokenizer))}
+    config = shape.model_config(**size)
+    if plan.plan_device is None:
+        return describe(config, training)
+    return describe_on(plan.plan_device, config, training, gpus=plan.plan_gpus, mfu=plan.plan_mfu)
 
 
 def sample(model, tokenizer, prompts: list[str], seed: int) -> list[str]:
