@@ -269,6 +269,8 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
+    _no_split_modules = ("Block",)  # transformers' name for the units of FSDP; accelerate splits by it
+
     def __init__(self, config: GPTConfig):
         super().__init__()
         self.config = config

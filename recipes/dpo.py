@@ -84,6 +84,7 @@ def train(
     """The trained model, merged, and what `Run.finish` wants to know."""
     from alignment.dpo import check_start, displacement_watch, make_trainer
     from sft.lora import load_parent
+    from sft.training import whole_model
 
     tokenizer = load_tokenizer(config.model)
     is_own_reference = config.reference is None
@@ -115,12 +116,12 @@ def train(
         f"they ended {watch.last_nats:+.1f} nats from the reference (limit -{training.displacement_limit_nats:g}); "
         "where they fall, --sft_weight is the usual cure",
     )
-    model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-    if lora.use_peft:
-        from sft.lora import merge, save_adapter
+    model, weights = whole_model(trainer)
+    if lora.use_peft and run.is_main:
+        from sft.lora import load_adapted, merge, save_adapter
 
-        save_adapter(model, run.dir / "adapter", parent=config.model)
-        model = merge(model)
+        save_adapter(model, run.dir / "adapter", parent=config.model, weights=weights)
+        model = merge(model if weights is None else load_adapted(config.model, run.dir / "adapter"))
     return model, {"steps": trainer.state.global_step, "trained_parameters": trained}
 
 

@@ -127,6 +127,7 @@ def train_member(run, config, training, lora, tokenizer, train: list[dict], memb
     from recipes.run import save_checkpoint
     from reward.model import RewardModel
     from reward.train import finished, load_for_reward, make_trainer
+    from sft.training import whole_model
 
     folder, seed = run.dir / "ensemble" / f"seed-{run.config.seed + member}", run.config.seed + member
     if (folder / "config.json").is_file():
@@ -144,11 +145,12 @@ def train_member(run, config, training, lora, tokenizer, train: list[dict], memb
     trained = sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad)
     began_s = time.monotonic()
     trainer.train(resume_from_checkpoint=run.resume_from if member == 0 else None)
+    model, _ = whole_model(trainer)
     if not run.is_main:
         return None, {}
     run.note("training_s", round(time.monotonic() - began_s, 2))
     cut_to = longest_row(config, training) if training.cut_long_prompts else None
-    reward = finished(trainer, train, config.reference_answers, seed, cut_to=cut_to)
+    reward = finished(model, tokenizer, train, config.reference_answers, seed, cut_to=cut_to)
     run.note("scale", {"reward_mean": reward.mean, "reward_std": reward.std})
     if member:
         folder.mkdir(parents=True, exist_ok=True)

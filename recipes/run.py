@@ -10,6 +10,7 @@ all and atomically, `manifest.json`. A folder without a manifest is unfinished. 
 
 import dataclasses
 import fcntl
+import importlib.util
 import json
 import os
 import shutil
@@ -74,9 +75,11 @@ class Run:
         """Open `run_config.output_dir`. A parent is a checkpoint's folder, or a hub id.
 
         Raises ValueError if it holds a finished run (without --overwrite), files that no run made, another running process, or an
-        interrupted run with other settings (with --resume); FileNotFoundError or ValueError if a parent is missing or unfinished.
+        interrupted run with other settings (with --resume), or if it was launched on DeepSpeed and cannot run on it;
+        FileNotFoundError or ValueError if a parent is missing or unfinished.
         """
         quiet_bars()
+        _check_deepspeed(stage)
         described = [record.describe_parent(parent) for parent in parents]
         run = cls(stage, run_config, _plain(config), described, [record.describe_data(path) for path in data])
         if run.is_main:
@@ -330,6 +333,21 @@ def _plain(config: Any) -> dict[str, Any]:
     for transient in ("output_dir", "overwrite", "resume"):  # where and how often, not what
         values.pop(transient, None)
     return json.loads(json.dumps(values, default=str))
+
+
+def _check_deepspeed(stage: str) -> None:
+    """Raises ValueError if the launcher asks for DeepSpeed where it is not installed, or for a stage that does not run on it."""
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() != "true":
+        return
+    if stage in ("pretrain", "ppo"):
+        raise ValueError(
+            f"{stage} does not run on DeepSpeed; launch it with recipes/configs/accelerate/ddp.yaml or fsdp.yaml"
+        )
+    if importlib.util.find_spec("deepspeed") is None:
+        raise ValueError(
+            "accelerate's config asks for DeepSpeed, which is not installed: pip install 'plumbline[deepspeed]', or launch "
+            "with recipes/configs/accelerate/fsdp.yaml"
+        )
 
 
 def _batch_of_processes(settings: dict[str, Any]) -> dict[str, str]:

@@ -242,6 +242,11 @@ def make_trainer(
         peft_config=adapter,
         callbacks=list(callbacks),
     )
+    if adapter is not None and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+        raise ValueError(
+            "a reward model's adapter is merged by one process, and FSDP and DeepSpeed split it over all; "
+            "launch with ddp.yaml, or train every weight (no_use_peft)"
+        )
     if callbacks:  # they say what there is to say
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
@@ -249,7 +254,8 @@ def make_trainer(
 
 
 def finished(
-    trainer: RewardTrainer,
+    trained: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[Preference],
     reference_answers: int,
     seed: int,
@@ -258,15 +264,14 @@ def finished(
 ) -> RewardModel:
     """The trained model, adapters merged, centred on at most `reference_answers` answers of the pairs, drawn by `seed`.
 
-    cut_to: the tokens that long prompts were cut to in training. Raises ValueError for a pair that does not fit the model."""
+    trained: whole, as `sft.training.whole_model` gives it. cut_to: the tokens that long prompts were cut to in training. Raises ValueError for a pair that does not fit the model."""
     from reward.model import RewardModel, encode_answers
 
-    tokenizer = trainer.processing_class
     sides = [(pair["prompt"], pair[side]) for pair in pairs for side in ("chosen", "rejected")]
     drawn = random.Random(seed).sample(sides, min(reference_answers, len(sides)))
     prompts, answers = zip(*drawn, strict=True)
     model = merged(
-        trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False),
+        trained,
         encode_answers(tokenizer, prompts[:8], answers[:8], max_length=cut_to),
         tokenizer.pad_token_id,
     )

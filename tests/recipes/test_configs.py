@@ -35,10 +35,31 @@ def test_the_yaml_parses_against_its_recipes_dataclasses(file: Path, monkeypatch
 
 
 @pytest.mark.parametrize("file", [f for f in FILES if f.parent.name == "accelerate"], ids=lambda f: f.stem)
-def test_accelerate_reads_its_configs(file: Path):
+def test_accelerate_reads_its_configs_and_knows_every_key(file: Path):
+    """Its loader refuses an unknown key at the top; those of fsdp_config and deepspeed_config are options of its launcher, or nothing."""
     from accelerate.commands.config.config_args import load_config_from_file
+    from accelerate.commands.launch import launch_command_parser
 
-    assert load_config_from_file(str(file)).compute_environment
+    config = load_config_from_file(str(file))
+    assert config.compute_environment.value == "LOCAL_MACHINE" and config.num_processes >= 2
+    options = {action.dest for action in launch_command_parser()._actions}
+    assert {*config.fsdp_config, *config.deepspeed_config} <= options
+    assert COMMAND.match(file.read_text(encoding="utf-8").splitlines()[0])
+    assert f"recipes/configs/accelerate/{file.name}" in file.read_text(encoding="utf-8").splitlines()[0]
+
+
+def test_fsdp_splits_both_kinds_of_models_by_their_blocks():
+    from transformers import GPT2LMHeadModel, LlamaForCausalLM, LlamaForSequenceClassification
+
+    from base_model.gpt import GPT, Block
+
+    assert tuple(GPT._no_split_modules) == (Block.__name__,)
+    assert set(GPT2LMHeadModel._no_split_modules) == {"GPT2Block"}
+    assert (
+        set(LlamaForCausalLM._no_split_modules)
+        == set(LlamaForSequenceClassification._no_split_modules)
+        == {"LlamaDecoderLayer"}
+    )
 
 
 def test_there_are_configs_to_check():

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from recipes import lora_sft
 from recipes.cli import command
 from tests.conftest import TEXTS, write_checkpoint
+from tests.recipes.sharded import launch
 
 COMMAND = [sys.executable, "-m", "recipes.lora_sft"]
 
@@ -129,8 +130,8 @@ def test_two_processes_train_what_one_does(finished, llama_checkpoint, instructi
     """Half the rows each, one global batch: the same gradient, added up in another order."""
     folder = tmp_path / "lora_sft"
     settings = arguments(llama_checkpoint, instructions, folder, max_steps=36, per_device_train_batch_size=2)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run([*launch, *COMMAND[1:], *settings], capture_output=True, text=True, timeout=240)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run([*launcher, *COMMAND[1:], *settings], capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-2000:]
     ours, theirs = load_file(folder / "model.safetensors"), load_file(finished / "model.safetensors")
     largest = max((ours[key] - theirs[key]).abs().max().item() for key in theirs)
@@ -139,26 +140,13 @@ def test_two_processes_train_what_one_does(finished, llama_checkpoint, instructi
     assert manifest(folder)["notes"]["rows"] == manifest(finished)["notes"]["rows"]
 
 
-FSDP = """
-compute_environment: LOCAL_MACHINE
-distributed_type: FSDP
-use_cpu: true
-mixed_precision: 'no'
-num_processes: 2
-main_process_port: 0
-fsdp_config: {fsdp_version: 2, fsdp_auto_wrap_policy: TRANSFORMER_BASED_WRAP, fsdp_state_dict_type: SHARDED_STATE_DICT}
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["use_peft", "no_use_peft"])
 def test_weights_split_by_fsdp_are_put_together_again(llama_checkpoint, instructions, tmp_path, method):
     settings = {"max_steps": 4, "per_device_train_batch_size": 8}
     alone = lora_sft.main([*arguments(llama_checkpoint, instructions, tmp_path / "alone", **settings), f"--{method}"])
-    (tmp_path / "fsdp.yaml").write_text(FSDP)
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(tmp_path / "fsdp.yaml")]
     more = [*arguments(llama_checkpoint, instructions, tmp_path / "split", max_steps=4), f"--{method}"]
-    done = subprocess.run([*launch, *COMMAND[1:], *more], capture_output=True, text=True, timeout=280)
+    done = launch("recipes.lora_sft", more)
     assert done.returncode == 0, done.stderr[-2000:]
     ours, theirs = load_file(tmp_path / "split" / "model.safetensors"), load_file(alone / "model.safetensors")
     assert ours.keys() == theirs.keys()

@@ -83,6 +83,25 @@ def test_resume_finds_the_newest_whole_checkpoint(tmp_path):
     assert again.resume_from.endswith("checkpoint-5")
 
 
+@pytest.mark.parametrize(
+    "stage, message",
+    [
+        (
+            "dpo",
+            r"asks for DeepSpeed, which is not installed: pip install 'plumbline\[deepspeed\]', or launch with .*fsdp.yaml",
+        ),
+        ("ppo", "ppo does not run on DeepSpeed; launch it with recipes/configs/accelerate/ddp.yaml or fsdp.yaml"),
+        ("pretrain", "pretrain does not run on DeepSpeed"),
+    ],
+)
+def test_deepspeed_where_it_cannot_run_is_one_clear_line(tmp_path, monkeypatch, stage, message):
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=message):
+        start(tmp_path / "a", stage=stage)
+    assert not (tmp_path / "a").exists()
+
+
 @dataclass(frozen=True)
 class RowsOfEach:
     per_device_train_batch_size: int = 4

@@ -1,0 +1,47 @@
+"""A stage of transformers' Trainer on two CPU processes that split its weights, launched with the fsdp.yaml that ships.
+
+    python -m accelerate.commands.launch --config_file .../fsdp.yaml -m tests.recipes.sharded RECIPE ARGUMENTS...
+
+accelerate offers FSDP to accelerators only, and on CPUs trains copies without a word; over gloo it works as well once it takes the
+processes for GPUs', which is all that is changed here."""
+
+import importlib
+import os
+import socket
+import subprocess
+import sys
+
+from recipes.fingerprint import ROOT
+
+
+def launch(recipe: str, arguments: list[str]) -> subprocess.CompletedProcess:
+    """Run the recipe's command on two processes."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    file = ROOT / "recipes" / "configs" / "accelerate" / "fsdp.yaml"
+    options = ["--config_file", str(file), "--num_processes", "2", "--main_process_port", str(port), "-m"]
+    line = [sys.executable, "-m", "accelerate.commands.launch", *options, "tests.recipes.sharded", recipe, *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(line, capture_output=True, text=True, timeout=280, cwd=ROOT, env=environment)
+
+
+def main(recipe: str, arguments: list[str]) -> None:
+    from accelerate import DistributedType, PartialState
+    from transformers import Trainer
+
+    from recipes.cli import command
+
+    make_accelerator = Trainer.create_accelerator_and_postprocess
+
+    def make(self):
+        PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+        make_accelerator(self)
+        assert self.is_fsdp_enabled and self.accelerator.is_fsdp2
+
+    Trainer.create_accelerator_and_postprocess = make
+    command(lambda: importlib.import_module(recipe).main(arguments))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])
