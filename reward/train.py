@@ -264,7 +264,8 @@ def finished(
 ) -> RewardModel:
     """The trained model, adapters merged, centred on at most `reference_answers` answers of the pairs, drawn by `seed`.
 
-    trained: whole, as `sft.training.whole_model` gives it. cut_to: the tokens that long prompts were cut to in training. Raises ValueError for a pair that does not fit the model."""
+    trained: whole, as `sft.training.whole_model` gives it.
+    cut_to: the tokens that long prompts were cut to in training. Raises ValueError for a pair that does not fit the model."""
     from reward.model import RewardModel, encode_answers
 
     sides = [(pair["prompt"], pair[side]) for pair in pairs for side in ("chosen", "rejected")]
