@@ -3,6 +3,7 @@
     python -m recipes.pipeline --config recipes/configs/tiny/pipeline.yaml            (this is `make run`)
     python -m recipes.pipeline --config ... --dry_run                                   what would run, why, for how long
     python -m recipes.pipeline --config ... --from ppo | --only dpo | --seeds 1,2,3
+    python -m recipes.pipeline --config ... --accelerate recipes/configs/accelerate/ddp.yaml --num_processes 8     on eight GPUs
 
 The YAML is a graph. Each stage names a recipe, its config file and what to `set` in it; "{base}" in a value stands for the folder of
 the stage `base`, and makes it a parent ("{self}" is the stage's own). Stages run in the order of the graph, each in a process of its own
@@ -16,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,7 @@ RECIPES = {  # what a pipeline may run: names, not import paths, so that a YAML 
     "overoptimization": "recipes.overoptimization",
 }
 DATA_RECIPES = ("tinytown", "clean", "tokenizer")  # they train nothing
+TRAINING_RECIPES = ("pretrain", "domain_sft", "lora_sft", "reward_model", "ppo", "dpo")  # they run on many processes
 SELF = "self"
 REFERENCE = re.compile(r"\{(\w+)\}")
 STAGE_KEYS = ("recipe", "config", "set", "seeded", "expected_s", "expected_gib", "compared")
@@ -65,8 +68,18 @@ class PipelineConfig:
     )
     only: str | None = field(default=None, metadata={"help": "run this stage alone, even if nothing changed"})
     dry_run: bool = field(default=False, metadata={"help": "say what would run, and run nothing"})
+    accelerate: str | None = field(
+        default=None, metadata={"help": "accelerate config file: training stages are launched with it"}
+    )
+    num_processes: int | None = field(default=None, metadata={"help": "so many processes instead of the file's"})
 
     def __post_init__(self) -> None:
+        if self.accelerate and not Path(self.accelerate).is_file():
+            raise FileNotFoundError(
+                f"there is no accelerate config {self.accelerate}; the ones that ship are under recipes/configs/accelerate/"
+            )
+        if self.num_processes is not None and (self.accelerate is None or self.num_processes < 1):
+            raise ValueError(f"num_processes is {self.num_processes}; it is at least 1, and goes with accelerate")
         if self.from_stage and self.only:
             raise ValueError("--from and --only exclude each other")
         if self.seeds is not None and not re.fullmatch(r"\d+(,\d+)*", self.seeds):
@@ -257,7 +270,7 @@ def main(argv: list[str] | None = None) -> Path | None:
     began_s = time.monotonic()
     if any(stage.recipe not in DATA_RECIPES for stage in stages):
         preload_training_packages()
-    _run_all(decide(config, stages), stages, root)
+    _run_all(decide(config, stages), stages, root, _launcher(config))
     measured = [
         stage.folder for stage in stages if (stage.folder / "eval.json").is_file() and read_manifest(stage.folder)
     ]
@@ -284,22 +297,32 @@ def run_stages(stages: list[Stage], root: Path, progress: Callable[[int, int], N
     _run_all(decisions(), stages, root)
 
 
-def _run_all(decisions: Iterator[Decision], stages: list[Stage], root: Path) -> None:
+def _launcher(config: PipelineConfig) -> Callable | None:
+    """How training stages are run where several processes are asked for."""
+    from recipes.stage_process import run_launched
+
+    if config.accelerate is None:
+        return None
+    return partial(run_launched, accelerate_config=config.accelerate, processes=config.num_processes)
+
+
+def _run_all(decisions: Iterator[Decision], stages: list[Stage], root: Path, launcher: Callable | None = None) -> None:
     from recipes.progress import StageTable
 
     with StageTable(stages, {stage.name: estimate(stage)[0] for stage in stages}) as table:
         for decision in decisions:
             table.decided(decision)
             if decision.runs:
-                _run_stage(decision, root, table)
+                _run_stage(decision, root, table, launcher)
 
 
-def _run_stage(decision: Decision, root: Path, table: Any) -> None:
+def _run_stage(decision: Decision, root: Path, table: Any, launcher: Callable | None) -> None:
     import yaml
 
     from recipes.stage_process import run_recipe
 
     stage = decision.stage
+    run = launcher if launcher and stage.recipe in TRAINING_RECIPES else run_recipe
     inputs = stage.inputs()
     label = stage.name.replace("/", "-")
     log, settings = root / "logs" / f"{label}.txt", root / "configs" / f"{label}.yaml"
@@ -308,13 +331,11 @@ def _run_stage(decision: Decision, root: Path, table: Any) -> None:
         settings, f"# python -m {stage.module} --config {settings}\n" + yaml.safe_dump(stage.merged())
     )
     line = ["--config", str(settings)]
-    failure = run_recipe(
-        stage.module, [*line, "--resume" if decision.resume else "--overwrite"], log, watch=table.watch
-    )
+    failure = run(stage.module, [*line, "--resume" if decision.resume else "--overwrite"], log, watch=table.watch)
     if (
         failure and decision.resume and "other settings" in failure
     ):  # what was interrupted is out of date: start it anew
-        failure = run_recipe(stage.module, [*line, "--overwrite"], log, watch=table.watch)
+        failure = run(stage.module, [*line, "--overwrite"], log, watch=table.watch)
     if failure:
         table.failed(stage, failure)
         raise ValueError(

@@ -1,9 +1,11 @@
 """Run a recipe in a process of its own, with the slow imports already done: output to a file, the failure as one line."""
 
+import contextlib
 import importlib
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import traceback
 from collections import deque
@@ -44,6 +46,42 @@ def run_recipe(module: str, arguments: list[str], log: Path, watch: Callable[[],
     if failure is None and process.exitcode != 0:
         failure = _died(process.exitcode, log)
     return failure
+
+
+def run_launched(
+    module: str,
+    arguments: list[str],
+    log: Path,
+    watch: Callable[[], None],
+    *,
+    accelerate_config: str,
+    processes: int | None = None,
+) -> str | None:
+    """As `run_recipe`, on the processes that an accelerate config names (or on so many of them)."""
+    count = ["--num_processes", str(processes)] if processes else []
+    launcher = ["accelerate.commands.launch", "--config_file", accelerate_config, *count]
+    line = [*launcher, "-m", module, *arguments]
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "a", encoding="utf-8") as output:
+        print(f"$ python -m {' '.join(line)}", file=output, flush=True)
+        began = output.tell()
+        process = subprocess.Popen([sys.executable, "-m", *line], stdout=output, stderr=subprocess.STDOUT)
+        try:
+            while process.poll() is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(0.25)
+                watch()
+        except BaseException:
+            process.send_signal(signal.SIGINT)  # the launcher ends its processes
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+            process.kill()
+            raise
+    if process.returncode == 0:
+        return None
+    said = log.read_bytes()[began:].decode("utf-8", "replace").splitlines()
+    errors = [text.removeprefix("error: ") for text in said if text.startswith("error: ")]
+    return errors[0] if errors else _died(process.returncode, log)
 
 
 def _end(process: multiprocessing.Process) -> None:

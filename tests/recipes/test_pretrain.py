@@ -157,6 +157,13 @@ def interrupted(argv, after):
         pretrain.Run = before
 
 
+def test_a_plan_for_gpus_elsewhere_needs_only_their_name(capsys):
+    config = "recipes/configs/gpu/gpt2-124m/pretrain.yaml"
+    assert pretrain.main(["--config", config, "--plan_device", "h100", "--plan_gpus", "8"]) is None
+    said = capsys.readouterr().out
+    assert "8 GPUs = 512 rows a step, bf16" in said and "assuming 40% of 989 TFLOP/s each" in said
+
+
 def test_the_plan_prints_and_trains_nothing(tmp_path, capsys, monkeypatch):
     from base_model import plan
 
