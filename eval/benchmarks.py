@@ -20,9 +20,10 @@ from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, po
 from base_model.tokenizer import encode_texts, knows_escape
 from eval.generation import Decoding, continue_ids
 from eval.likelihood import prefix_token, windows
-from eval.results import Metric, item_hash
+from eval.results import AGGREGATES as RESULT_AGGREGATES
+from eval.results import Metric, item_hash, statistics_of
 from eval.scorer import Scorer
-from eval.suite import Benchmark, sample_indices
+from eval.suite import Benchmark, even_indices, sample_indices
 from eval.tasks import VERSION
 
 GENERATION_ROUND = 64  # tokens; outputs that met a stop string leave between rounds
@@ -181,8 +182,10 @@ def measure(
     task.set_config(key="num_fewshot", value=shots)
     task.set_fewshot_seed(seed=seed)
     has_template = task.OUTPUT_TYPE == "generate_until" and lm.tokenizer.chat_template is not None
+    parts = _parts(docs, benchmark)
+    chosen = even_indices(parts, benchmark.limit, seed) if parts else sample_indices(len(docs), benchmark.limit, seed)
     by_doc = []
-    for i in sample_indices(len(docs), benchmark.limit, seed):
+    for i in chosen:
         by_doc.append((docs[i], _requests(task, docs[i], i, shots, lm.apply_chat_template if has_template else None)))
     requests = [request for _, made in by_doc for request in made]
     repeated = [request for request in requests for _ in range(request.repeats or 1)]
@@ -190,10 +193,34 @@ def measure(
         request.resps.append(answer)
     task._instances = requests
     task.apply_filters()
-    items = [_item(task, doc, made, benchmark.cluster) for doc, made in by_doc]
-    chance = _chance(items)
+    items = [_item(task, doc, made, benchmark) for doc, made in by_doc]
+    metrics = list(_metrics(task, items, benchmark.metrics))
     notes: dict[str, Any] = {"num_fewshot": shots, "chat_template": has_template, "version": task.VERSION}
-    return items, list(_metrics(task, items, chance)), notes | _choice_notes(items)
+    if parts:
+        notes["parts"] = _values_of_parts(items, [parts[i] for i in chosen], metrics)
+    return items, metrics, notes | _choice_notes(items)
+
+
+def _parts(docs, benchmark: Benchmark) -> list[str] | None:
+    """The part that each document belongs to, None where they are not divided."""
+    if benchmark.by is None:
+        return None
+    if benchmark.by not in docs[0]:
+        raise ValueError(f"{benchmark.task}: documents have no field '{benchmark.by}' (by), only {', '.join(docs[0])}")
+    return [str(doc[benchmark.by]) for doc in docs]
+
+
+def _values_of_parts(items: list[dict], parts: list[str], metrics: list[Metric]) -> dict[str, dict[str, float]]:
+    """{part: {n, metric: value}}, without intervals: what an aggregate is made of."""
+    values: dict[str, dict[str, float]] = {}
+    for part in dict.fromkeys(parts):
+        own = [item for item, of in zip(items, parts, strict=True) if of == part]
+        values[part] = {"n": len(own)}
+        for metric in metrics:
+            if metric.aggregate != "given":
+                sums_1K = statistics_of(metric, own).sum(axis=0, keepdims=True)
+                values[part][metric.name] = float(RESULT_AGGREGATES[metric.aggregate](sums_1K)[0])
+    return values
 
 
 def _requests(task, doc, index: int, shots: int, chat_template) -> list:
@@ -215,13 +242,15 @@ def _requests(task, doc, index: int, shots: int, chat_template) -> list:
     return made if isinstance(made, list) else [made]
 
 
-def _item(task, doc: dict, requests: list, cluster: str | None) -> dict:
+def _item(task, doc: dict, requests: list, benchmark: Benchmark) -> dict:
     """What one document was asked, what came, and lm-eval's metrics of it."""
     scores: dict[str, Any] = {}
     for filter_name in requests[0].filtered_resps:
         found = task.process_results(doc, [request.filtered_resps[filter_name] for request in requests])
         suffix = "" if filter_name == "none" else f",{filter_name}"
         scores |= {metric + suffix: value for metric, value in found.items()}
+    if benchmark.metrics is not None:
+        scores = {name: value for name, value in scores.items() if name.split(",")[0] in benchmark.metrics}
     first = requests[0]
     item = {
         "set": task.config.task,
@@ -235,8 +264,8 @@ def _item(task, doc: dict, requests: list, cluster: str | None) -> dict:
         item |= {"output": first.resps[0], "reference": str(task.doc_to_target(doc))}
     elif task.OUTPUT_TYPE == "loglikelihood":
         item |= {"reference": first.args[1], "logprobs": [first.resps[0][0]]}
-    if cluster:
-        item["cluster"] = str(doc[cluster])
+    if benchmark.cluster:
+        item["cluster"] = str(doc[benchmark.cluster])
     return item | {"scores": {name: _plain(value) for name, value in scores.items()}}
 
 
@@ -255,7 +284,7 @@ def _choices(task, doc: dict, requests: list, scores: dict[str, Any]) -> dict[st
         "bytes": np.array([len(choice.encode()) for choice in choices], float),
     }
     for metric, per in TIED_METRICS.items():
-        if metric in scores:
+        if metric in scores and is_plain_choice(task):
             values = np.array(logprobs) / lengths[per]
             best = np.flatnonzero(values == values.max())
             if len(best) > 1:
@@ -272,16 +301,26 @@ def _choices(task, doc: dict, requests: list, scores: dict[str, Any]) -> dict[st
     }
 
 
-def _metrics(task, items: list[dict], chance: float | None) -> Iterator[Metric]:
+def is_plain_choice(task) -> bool:
+    """Whether `acc` means that the likeliest choice is the right one: not where a task works out its scores itself."""
+    return task.OUTPUT_TYPE == "multiple_choice" and not callable(task.config.process_results)
+
+
+def _metrics(task, items: list[dict], kept: Sequence[str] | None) -> Iterator[Metric]:
     names = list(items[0]["scores"])
-    headline = next((m for m in ("acc_norm", "acc") if m in names), names[0])
+    if kept is not None:
+        if missing := [name for name in kept if name not in {found.split(",")[0] for found in names}]:
+            raise ValueError(f"{task.config.task} has no metric '{missing[0]}'; it has {', '.join(task.aggregation())}")
+        names.sort(key=lambda name: list(kept).index(name.split(",")[0]))
+    headline = names[0] if kept else next((m for m in ("acc_norm", "acc") if m in names), names[0])
     higher, aggregation = task.higher_is_better(), task.aggregation()
+    chance = _chance(items) if is_plain_choice(task) else None
     for name in names:
         base = name.split(",")[0]
         made = getattr(aggregation.get(base), "__name__", "mean")
         aggregate = AGGREGATES.get(made, "given")
         values = [item["scores"][name] for item in items]
-        if aggregate == "mean" and (base in TIED_METRICS or set(values) <= {0, 1}):
+        if aggregate == "mean" and ((chance is not None and base in TIED_METRICS) or set(values) <= {0, 1}):
             aggregate = "proportion"
         given = float(aggregation[base](values)) if aggregate == "given" else None
         if aggregate == "perplexity" and made == "perplexity":
@@ -300,10 +339,8 @@ def _metrics(task, items: list[dict], chance: float | None) -> Iterator[Metric]:
         )
 
 
-def _chance(items: list[dict]) -> float | None:
+def _chance(items: list[dict]) -> float:
     """Accuracy of guessing: the mean of right choices over choices."""
-    if "choices" not in items[0]:
-        return None
     return sum(len(item["right"]) / len(item["choices"]) for item in items) / len(items)
 
 
@@ -320,6 +357,6 @@ def _choice_notes(items: list[dict]) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     """lm-eval's item score as JSON: a number or a list of numbers."""
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return [_plain(part) for part in value]
-    return value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, (np.generic, np.ndarray)):
+        value = value.tolist()
+    return [_plain(part) for part in value] if isinstance(value, (list, tuple)) else value

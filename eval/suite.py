@@ -8,6 +8,7 @@
     benchmarks:
       - tinytown_qa                                          # a task of include_path, or of lm-eval by its stock name
       - {task: hellaswag, path: "${PLUMBLINE_DATA}/x.jsonl"}   # stock prompt and metric on a local file
+      - {task: pubmedqa, path: y.jsonl, fields: {QUESTION: question, CONTEXTS: "[abstract]"}}   # whose columns have other names
     include_path: [runs/tiny/data/benchmarks]                # folders of one's own lm-eval task YAMLs
     kl: {path: runs/tiny/data/prompts_heldout.jsonl, limit: 64}
 
@@ -47,6 +48,7 @@ class GenerationSet:
     columns: dict[str, str] | None = None
     metrics: Sequence[str] = tuple(TEXT_METRICS)
     judges: Sequence[str] = ()
+    judges_once_there: Sequence[str] = ()  # reward models that a later stage makes; until then nobody is scored by them
     max_new_tokens: int = 64
     temperature: float = 0.0  # 0: greedy
     top_p: float = 1.0
@@ -60,12 +62,26 @@ class GenerationSet:
 
 @dataclass(frozen=True)
 class Benchmark:
+    """A task, or a stock task on a local file. Expressions are Jinja's over the columns of a row, such as `context ~ ' ' ~ word`."""
+
     task: str
+    name: str | None = None  # of the set; None: the task's
     path: str | None = None  # local file instead of the task's own data set
     split: str | None = None  # the task's split that `path` stands for; None: the one that is evaluated
+    fields: dict[str, str] | None = None  # field that the task reads -> expression that makes it from a row of `path`
+    where: str | None = None  # expression that is true of the rows of `path` that are asked; None: all
+    metrics: Sequence[str] | None = None  # those of the task that are kept, the headline first; None: all
     limit: int | None = None  # documents
+    by: str | None = (
+        None  # field that divides the documents into parts: a limit draws evenly from them, and each is noted
+    )
     num_fewshot: int | None = None
     cluster: str | None = None  # field whose equal values mark documents that belong together
+
+    def __post_init__(self) -> None:
+        for key in ("fields", "where"):
+            if getattr(self, key) and not self.path:
+                raise ValueError(f"{key} says how rows of `path` are read; give a path")
 
 
 @dataclass(frozen=True)
@@ -93,7 +109,7 @@ class Suite:
     batch_tokens: int | None = None  # tokens a forward pass; None: found from the memory there is
 
     def __post_init__(self) -> None:
-        names = [*self.likelihood, *self.generation, *(b.task for b in self.benchmark_sets)]
+        names = [*self.likelihood, *self.generation, *(b.name or b.task for b in self.benchmark_sets)]
         if not names:
             raise ValueError(f"suite '{self.name}' measures nothing; give likelihood, generation or benchmarks")
         if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -141,6 +157,11 @@ class Suite:
     def judges(self) -> list[str]:
         """Names of all judges that the suite asks for."""
         return sorted({judge for made in self.generation_sets.values() for judge in made.judges})
+
+    @property
+    def judges_once_there(self) -> list[str]:
+        """Folders of the judges that it asks for once they are there."""
+        return sorted({judge for made in self.generation_sets.values() for judge in made.judges_once_there})
 
     @cached_property
     def sha256(self) -> str:
@@ -192,6 +213,19 @@ def sample_indices(count: int, limit: int | None, seed: int) -> list[int]:
     if limit is None or limit >= count:
         return list(range(count))
     return sorted(random.Random(seed).sample(range(count), limit))
+
+
+def even_indices(parts: Sequence[Any], limit: int | None, seed: int) -> list[int]:
+    """Like `sample_indices` of len(parts) items, as many of each part as of any other (one more of some where it must be).
+
+    A part that has too few gives all; parts: the part that each item belongs to."""
+    drawn: dict[Any, int] = {}
+    ranks = []
+    for i in random.Random(seed).sample(range(len(parts)), len(parts)):
+        ranks.append((drawn.setdefault(parts[i], 0), i))
+        drawn[parts[i]] += 1
+    ranks.sort(key=lambda rank: rank[0])  # stable: within a rank in the order drawn
+    return sorted(i for _, i in ranks[:limit])
 
 
 def _limited(made, limit: int):

@@ -7,7 +7,7 @@ import functools
 import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import lm_eval.utils
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 
-from base_model.documents import Source, expand, read_rows
+from base_model.documents import Row, Source, expand, read_rows
 from eval.suite import Benchmark
 
 VERSION = version("lm_eval")
@@ -38,8 +38,9 @@ def _load(benchmark: Benchmark, own: TaskManager, include_path: tuple[str, ...])
     if path is not None and "group" not in (config := load_yaml(path, resolve_func=True)):
         loaded = own.load([_on_local_files(config, benchmark, path)])
         return list(loaded["tasks"].values())
-    if benchmark.path:
-        raise ValueError(f"{benchmark.task} is no single task, so it can't be put on the file {benchmark.path}")
+    if benchmark.path or benchmark.name:
+        what = f"put on the file {benchmark.path}" if benchmark.path else f"named {benchmark.name}"
+        raise ValueError(f"{benchmark.task} is no single task, so it can't be {what}")
     manager = own if entry else _stock_tasks(include_path)
     if benchmark.task not in manager.all_tasks:
         raise ValueError(f"'{benchmark.task}' is no task, group or tag of lm-eval {VERSION} or of include_path")
@@ -77,6 +78,7 @@ def stock_yaml(task: str) -> Path | None:
 def _on_local_files(config: dict[str, Any], benchmark: Benchmark, yaml_path: Path) -> dict[str, Any]:
     """The task's whole config, its data read by this project where it lies in local files (`path`, or the YAML's data_files)."""
     config = {key: value for key, value in config.items() if key not in ("tag", "group")}
+    config["task"] = benchmark.name or config["task"]
     splits = {key: config.get(key) for key in ("test_split", "validation_split", "training_split", "fewshot_split")}
     if benchmark.path:
         split = benchmark.split or next((name for name in splits.values() if name), "test")
@@ -90,7 +92,7 @@ def _on_local_files(config: dict[str, Any], benchmark: Benchmark, yaml_path: Pat
     if not any(name in files for key, name in splits.items() if key != "fewshot_split"):
         raise ValueError(f"task {benchmark.task} evaluates none of the splits {sorted(files)} that its files give")
     config |= {"dataset_path": "json", "dataset_name": None, "dataset_kwargs": None}
-    return config | {"custom_dataset": functools.partial(_read_splits, files)}
+    return config | {"custom_dataset": functools.partial(_read_splits, files, _mapping(benchmark))}
 
 
 def _beside(path: str, yaml_path: Path) -> str:
@@ -100,15 +102,46 @@ def _beside(path: str, yaml_path: Path) -> str:
     return str(beside) if not Path(expanded).exists() and beside.exists() else expanded
 
 
-def _read_splits(files: dict[str, str], **unused) -> Any:
+def _read_splits(files: dict[str, str], mapped: Callable[[Row], dict[str, Any] | None], **unused) -> Any:
     import datasets
 
     return datasets.DatasetDict(
         {
-            split: datasets.Dataset.from_list([row.fields for row in read_rows(Source(path), required=())])
+            split: datasets.Dataset.from_list([made for row in read_rows(Source(path), ()) if (made := mapped(row))])
             for split, path in files.items()
         }
     )
+
+
+def _mapping(benchmark: Benchmark) -> Callable[[Row], dict[str, Any] | None]:
+    """What makes a row's fields as the task reads them; None for a row that `where` leaves out.
+
+    Its errors name the row, the field and the expression. Sandboxed: a suite's YAML runs no code."""
+    from jinja2 import StrictUndefined, TemplateError
+    from jinja2.sandbox import SandboxedEnvironment
+
+    environment = SandboxedEnvironment(undefined=StrictUndefined)
+    made = {"where": benchmark.where} if benchmark.where else {}
+    made |= {f"fields.{name}": expression for name, expression in (benchmark.fields or {}).items()}
+    try:
+        compiled = {key: environment.compile_expression(text, undefined_to_none=False) for key, text in made.items()}
+    except (TemplateError, TypeError) as error:
+        raise ValueError(f"{benchmark.task} has an expression that Jinja cannot read: {error}") from None
+
+    def mapped(row: Row) -> dict[str, Any] | None:
+        values = {}
+        for key, expression in compiled.items():
+            try:
+                values[key] = expression(row.fields)
+                if isinstance(values[key], StrictUndefined):
+                    raise ValueError(f"{values[key]._undefined_message}; the row has {', '.join(row.fields)}")
+            except (TemplateError, TypeError, AttributeError, LookupError, ArithmeticError, ValueError) as error:
+                raise ValueError(f"{row.location}: {benchmark.task}, {key}: {made[key]!r}: {error}") from None
+        if not values.pop("where", True):
+            return None
+        return row.fields | {key.removeprefix("fields."): value for key, value in values.items()}
+
+    return mapped
 
 
 @contextlib.contextmanager

@@ -138,8 +138,8 @@ def own_tasks(tmp_path):
     return folder
 
 
-def run(model, tokenizer, name, folder, **options):
-    ((benchmark, task),) = load_tasks([Benchmark(name, **options)], [str(folder)])
+def run(model, tokenizer, task_name, folder, **options):
+    ((benchmark, task),) = load_tasks([Benchmark(task_name, **options)], [str(folder)])
     return benchmarks.measure(BatchedLM(Scorer(model), tokenizer), benchmark, task, seed=1)
 
 
@@ -235,3 +235,54 @@ def test_too_long_answers_are_refused_with_what_to_set(own_tasks, tokenizer):
     (own_tasks / "open.yaml").write_text(text)
     with pytest.raises(ValueError, match="asks for 200 new tokens and the model reads 128; set max_gen_toks"):
         run(random_model("llama", len(tokenizer)), tokenizer, "own_open", own_tasks)
+
+
+# ---- stock tasks on files with other columns
+
+
+@pytest.fixture
+def other_columns(own_tasks):
+    """The questions of own_choice under other names, every third one of kind `left out`; and the same as the task has them."""
+    rows = [json.loads(line) for line in (own_tasks / "choice.jsonl").read_text().splitlines()]
+    others = [
+        {"Question Text": row["q"], "options": row["choices"][1:], "first": row["choices"][0], "gold": row["answer"] + 1}
+        | {"kind": ("a", "b", "left out")[i % 3]}
+        for i, row in enumerate(rows)
+    ]  # fmt: skip
+    return str(write_rows(own_tasks / "other.jsonl", others))
+
+
+MAPPED = {"q": "q", "choices": "[first] + options", "answer": "gold - 1"}
+
+
+def test_fields_make_what_a_task_reads_from_another_files_columns(own_tasks, other_columns, tokenizer):
+    model = random_model("llama", len(tokenizer))
+    plain, _, _ = run(model, tokenizer, "own_choice", own_tasks)
+    rows = [json.loads(line) for line in Path(other_columns).read_text().splitlines()]
+    write_rows(Path(other_columns), [{**row, "q": row["Question Text"]} for row in rows])
+    options = {"path": other_columns, "name": "mine", "fields": MAPPED, "where": "kind != 'left out'", "by": "kind"}
+    items, metrics, notes = run(model, tokenizer, "own_choice", own_tasks, **options)
+    expected = [item for i, item in enumerate(plain) if i % 3 != 2]
+    assert [item["logprobs"] for item in items] == [item["logprobs"] for item in expected]
+    assert {item["set"] for item in items} == {metrics[0].set} == {"mine"}
+    for part, remainder in (("a", 0), ("b", 1)):
+        of_part = [item["scores"]["acc"] for i, item in enumerate(plain) if i % 3 == remainder]
+        assert notes["parts"][part] == {"n": len(of_part), "acc": pytest.approx(np.mean(of_part))}
+    limited, _, notes = run(model, tokenizer, "own_choice", own_tasks, **options, limit=7)
+    assert sorted(part["n"] for part in notes["parts"].values()) == [3, 4] and len(limited) == 7
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fields": {"q": "qq"}}, r"other\.jsonl:1: own_choice, fields\.q: 'qq': 'qq' is undefined; the row has Question Text"),
+        ({"fields": {"answer": "gold / 0"}}, r"other\.jsonl:1: own_choice, fields\.answer: .*division"),
+        ({"where": "kind =="}, "own_choice has an expression that Jinja cannot read"),
+        ({"fields": {"q": "''.__class__.__mro__"}}, r"other\.jsonl:1: own_choice, fields\.q: .*unsafe"),
+        ({"fields": MAPPED | {"q": "first"}, "by": "sort"}, r"documents have no field 'sort' \(by\), only Question Text"),
+        ({"fields": MAPPED | {"q": "first"}, "metrics": ["bleu"]}, "own_choice has no metric 'bleu'; it has acc"),
+    ],
+)  # fmt: skip
+def test_an_expression_that_fails_is_named_with_its_row(own_tasks, other_columns, tokenizer, options, message):
+    with pytest.raises(ValueError, match=message):
+        run(random_model("llama", len(tokenizer)), tokenizer, "own_choice", own_tasks, path=other_columns, **options)

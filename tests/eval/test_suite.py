@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from eval.suite import Suite, read_set, sample_indices
+from eval.suite import Suite, even_indices, read_set, sample_indices
 
 
 @pytest.fixture
@@ -33,6 +33,7 @@ def test_a_suite_is_read_from_yaml_and_named_by_its_file(tmp_path, texts):
         ),
         ("generation: {g: {limit: 3}}", "generation set 'g': missing 1 required positional argument: 'path'"),
         ("likelihood: {g: 3}", "likelihood set 'g' must be 'key: value' settings, got 3"),
+        ("benchmarks: [{task: a, where: b == 1}]", "benchmark 1: where says how rows of `path` are read; give a path"),
         ("name: empty", "suite 'empty' measures nothing"),
         ("{likelihood: {a: x}, generation: {a: y}}", "two sets named 'a'"),
         ("- 1", "must hold 'key: value' lines, found list"),
@@ -92,3 +93,21 @@ def test_the_shortened_suite_asks_at_most_so_many_and_no_judge_over_a_network(te
         5,
     )
     assert short.judges == ["gold"] and short.kl is None and short.random_init == 0
+
+
+def test_a_limit_over_parts_draws_evenly_and_a_small_part_gives_all():
+    """By hand: parts of 10, 3 and 7; 12 items are 4 + 3 + 4 and one more of a large part."""
+    parts = ["a"] * 10 + ["b"] * 3 + ["c"] * 7
+    drawn = even_indices(parts, 12, seed=1)
+    assert drawn == sorted(set(drawn)) and len(drawn) == 12
+    counts = sorted(sum(parts[i] == part for i in drawn) for part in "abc")
+    assert counts == [3, 4, 5] and sum(parts[i] == "b" for i in drawn) == 3
+    assert drawn == even_indices(parts, 12, seed=1) != even_indices(parts, 12, seed=2)
+    assert even_indices(parts, None, seed=1) == list(range(20))
+
+
+def test_two_benchmarks_of_one_task_are_told_apart_by_their_names():
+    twice = [{"task": "a"}, {"task": "a", "name": "b"}]
+    assert [b.name for b in Suite(benchmarks=twice).benchmark_sets] == [None, "b"]
+    with pytest.raises(ValueError, match="two sets named 'b'"):
+        Suite(benchmarks=[*twice, {"task": "b"}])
