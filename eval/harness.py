@@ -41,8 +41,9 @@ def evaluate(
 ) -> Evaluation:
     """Measure a causal checkpoint (folder or hub id).
 
-    judges: name -> judge(prompts, completions, **columns). Those that the suite names score the sets that name them; any other
-    was handed in by a training stage, scores every generation set, and is marked as optimised.
+    judges: name -> judge(prompts, completions, **columns). Those that the suite names score the sets that name them (those of
+    `judges_once_there` where they are given); any other was handed in by a training stage, scores every generation set, and is marked as
+    optimised.
     reference: checkpoint for KL(model || reference), where the suite has `kl`.
     out: folder for eval.json and samples.jsonl.
     Raises NonFiniteError for a model of NaNs (after writing an eval.json that says so), ValueError for a judge that is missing
@@ -85,7 +86,7 @@ def _measure_sets(
 ) -> None:
     """Measure set after set into `result`."""
     scorer = Scorer(model, batch_tokens=suite.batch_tokens)
-    optimised = [name for name in judges if name not in suite.judges]
+    optimised = [name for name in judges if name not in (*suite.judges, *suite.judges_once_there)]
 
     def record(name: str, items: list[dict], metrics: list[Metric], notes: dict[str, Any], began_s: float) -> None:
         result.loaded_items += _numbered(items)
@@ -102,7 +103,8 @@ def _measure_sets(
         record(name, *likelihood.measure(name, scorer, tokenizer, texts), {}, began_s)
     for name, made in suite.generation_sets.items():
         began_s = time.monotonic()
-        asked = {judge: judges[judge] for judge in [*made.judges, *optimised]}
+        there = [name for name in made.judges_once_there if name in judges]
+        asked = {judge: judges[judge] for judge in [*made.judges, *there, *optimised]}
         decoding = Decoding(made.max_new_tokens, made.temperature, made.top_p, suite.seed)
         found = generation.measure(
             name,

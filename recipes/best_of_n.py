@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> Path:
         raise ValueError("best-of-n is measured, not trained: say on what with --evaluation SUITE.yaml")
     from alignment.best_of_n import evaluate_best_of_n
     from eval.suite import Suite
-    from recipes.judges import resolve
+    from recipes.judges import judges_of
     from reward.model import RewardModel
 
     suite = Suite.load(run_config.evaluation)
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> Path:
     reward = RewardModel.load(config.reward_model)
     if reward.cut_to is None:  # as in PPO: an answer's text may be more tokens than were sampled
         reward.cut_to = reward.model.config.max_position_embeddings
-    result = evaluate_best_of_n(config.model, suite, reward.score, config.n, judges=resolve(suite.judges))
+    result = evaluate_best_of_n(config.model, suite, reward.score, config.n, judges=judges_of(suite))
     result.save(run.dir)
     run.note("seconds_per_prompt", result.cost["seconds_per_prompt"])
     return run.finish()

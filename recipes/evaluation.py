@@ -32,7 +32,7 @@ def measure(model: str | Path, suite: Suite, out: Path, *, reference: str | None
     """The evaluation in `out` if it is of this suite and these weights, else a new one, written there."""
     from eval.harness import evaluate, weights_sha256
     from eval.results import Evaluation
-    from recipes.judges import resolve
+    from recipes.judges import judges_of
 
     quiet_bars()
     if not overwrite and (out / "eval.json").is_file():
@@ -41,7 +41,7 @@ def measure(model: str | Path, suite: Suite, out: Path, *, reference: str | None
         if is_same and (reference is None or found.notes.get("kl", {}).get("reference") == str(reference)):
             return found
 
-    return evaluate(model, suite, judges=resolve(suite.judges), reference=reference, out=out)
+    return evaluate(model, suite, judges=judges_of(suite), reference=reference, out=out)
 
 
 def main(argv: list[str] | None = None) -> Path:

@@ -19,6 +19,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from eval.suite import Suite
+from recipes.record import read_manifest
+
 Judge = Callable[..., list[float]]
 METRICS = Path(__file__).parent / "metrics"
 RATING_PROMPT = (
@@ -31,6 +34,12 @@ RATING_PROMPT = (
 def resolve(names: Sequence[str]) -> dict[str, Judge]:
     """{name: judge}. Raises ValueError for a name that is nowhere, with those there are."""
     return {name: _resolve(name) for name in names}
+
+
+def judges_of(suite: Suite) -> dict[str, Judge]:
+    """The judges that a suite names, and those of its `judges_once_there` whose runs are finished."""
+    there = [name for name in suite.judges_once_there if read_manifest(name) is not None]
+    return resolve([*suite.judges, *there])
 
 
 def _resolve(name: str) -> Judge:

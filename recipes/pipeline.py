@@ -6,9 +6,10 @@
     python -m recipes.pipeline --config ... --accelerate recipes/configs/accelerate/ddp.yaml --num_processes 8     on eight GPUs
 
 The YAML is a graph. Each stage names a recipe, its config file and what to `set` in it; "{base}" in a value stands for the folder of
-the stage `base`, and makes it a parent ("{self}" is the stage's own). Stages run in the order of the graph, each in a process of its own
-(peak memory and failures are its own), each evaluated as it finishes. A stage whose settings, code and parents' files are unchanged is
-not run again; one that was interrupted goes on from its newest checkpoint. At the end: the verdict, and the path of report.html.
+the stage `base`, and makes it a parent ("{self}" is the stage's own); `after: [gold_model]` makes a parent of what only the suite names.
+Stages run in the order of the graph, each in a process of its own (peak memory and failures are its own), each evaluated as it finishes.
+A stage whose settings, code and parents' files are unchanged is not run again; one that was interrupted goes on from its newest
+checkpoint. At the end: the verdict, and the path of report.html.
 """
 
 import json
@@ -30,6 +31,7 @@ from recipes.run import lock_folder
 
 RECIPES = {  # what a pipeline may run: names, not import paths, so that a YAML cannot run code
     "tinytown": "recipes.tinytown",
+    "real_data": "recipes.real_data",
     "clean": "recipes.clean",
     "tokenizer": "recipes.tokenizer",
     "pretrain": "recipes.pretrain",
@@ -42,11 +44,11 @@ RECIPES = {  # what a pipeline may run: names, not import paths, so that a YAML 
     "best_of_n": "recipes.best_of_n",
     "overoptimization": "recipes.overoptimization",
 }
-DATA_RECIPES = ("tinytown", "clean", "tokenizer")  # they train nothing
+DATA_RECIPES = ("tinytown", "real_data", "clean", "tokenizer")  # they train nothing
 TRAINING_RECIPES = ("pretrain", "domain_sft", "lora_sft", "reward_model", "ppo", "dpo")  # they run on many processes
 SELF = "self"
 REFERENCE = re.compile(r"\{(\w+)\}")
-STAGE_KEYS = ("recipe", "config", "set", "seeded", "expected_s", "expected_gib", "compared")
+STAGE_KEYS = ("recipe", "config", "set", "after", "seeded", "expected_s", "expected_gib", "compared")
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class PipelineConfig:
     output_dir: str = field(metadata={"help": "folder of all runs, e.g. runs/tiny"})
     stages: dict = field(
         default_factory=dict,
-        metadata={"help": "name -> {recipe, config, set, seeded, expected_s, expected_gib, compared}"},
+        metadata={"help": "name -> {recipe, config, set, after, seeded, expected_s, expected_gib, compared}"},
     )
     baseline: str | None = field(default=None, metadata={"help": "stage that aligned variants are compared with"})
     seed: int = 1
@@ -126,6 +128,11 @@ class Decision:
     resume: bool = False
 
 
+def _parents(entry: Mapping[str, Any]) -> set[str]:
+    """The stages that a stage needs: those its settings refer to, and those it is to come after."""
+    return (_references(entry.get("set", {})) | set(entry.get("after", []))) - {SELF}
+
+
 def _references(value: Any) -> set[str]:
     if isinstance(value, (list, tuple)):
         return set().union(*(map(_references, value)), set())
@@ -152,7 +159,7 @@ def ordered(config: PipelineConfig) -> list[str]:
             raise ValueError(f"stage name '{name}' must be letters, digits, _ and - (it names a folder)")
         reject_unknown(list(entry), STAGE_KEYS, f"stage '{name}'")
         reject_unknown([entry["recipe"]], list(RECIPES), f"stage '{name}', recipe")
-        graph[name] = _references(entry.get("set", {})) - {SELF}
+        graph[name] = _parents(entry)
         reject_unknown(sorted(graph[name]), list(config.stages), f"stage '{name}', a reference to a stage")
     for chosen in (config.from_stage, config.only, config.baseline):
         if chosen:
@@ -185,7 +192,7 @@ def build(config: PipelineConfig) -> list[Stage]:
             if any(stage.folder == folder for stage in stages):
                 continue
             settings = _replace(entry.get("set", {}), {**folders[seed], SELF: folder})
-            parents = {parent: folders[seed][parent] for parent in sorted(_references(entry.get("set", {})) - {SELF})}
+            parents = {parent: folders[seed][parent] for parent in sorted(_parents(entry))}
             settings.setdefault("seed", seed if seeded else config.seed)
             stages.append(
                 Stage(

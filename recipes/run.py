@@ -250,13 +250,13 @@ class Run:
             self.check("evaluated", False, "no suite was given (--evaluation SUITE.yaml)")
             return None
         from eval.harness import Suite, evaluate
-        from recipes.judges import resolve
+        from recipes.judges import judges_of
 
         suite = Suite.load(self.config.evaluation)
         evaluation = evaluate(
             self.dir,
             suite,
-            judges={**resolve(suite.judges), **judges},
+            judges={**judges_of(suite), **judges},
             reference=Path(reference) if reference else None,
             out=self.dir,
         )

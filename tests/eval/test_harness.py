@@ -296,6 +296,20 @@ def test_a_judge_that_a_stage_hands_in_is_marked_as_optimised(folder, llama_chec
     assert entry["is_optimised"] and not entry["is_headline"]
 
 
+def test_a_judge_that_is_not_there_yet_is_left_out_and_one_that_is_scores_without_being_optimised(
+    folder, llama_checkpoint
+):
+    asked = {"path": str(folder / "prompts.jsonl"), "max_new_tokens": 12, "judges_once_there": ["runs/gold"]}
+    suite = suite_of(folder, generation={"prompts": asked})
+    before = evaluate(llama_checkpoint, suite, progress=False)
+    gold = lambda prompts, completions, **columns: [0.25] * len(completions)  # noqa: E731
+    after = evaluate(llama_checkpoint, suite, judges={"runs/gold": gold}, progress=False)
+    assert "prompts/runs/gold" not in before.summary()
+    entry = after.metric("prompts/runs/gold")
+    assert entry["value"] == 0.25 and entry["is_headline"] and not entry["is_optimised"]
+    assert before.suite["sha256"] == after.suite["sha256"]
+
+
 @pytest.mark.parametrize(
     ("scores", "message"),
     [([1.0], "judge j gave 1 scores for 24 outputs"), ([math.nan] * N, "judge j gave nan for output 0")],

@@ -6,6 +6,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from eval.suite import Suite
 from recipes import judges
 from recipes.judges import endpoint_judge, own_metrics, parse_rating, resolve
 
@@ -102,3 +103,16 @@ def test_an_unknown_judge_is_refused_with_those_there_are():
         resolve(["golden"])
     with pytest.raises(ValueError, match="no judge 'os.system'"):
         resolve(["os.system"])  # a name is no import path
+
+
+def test_a_judge_that_a_later_stage_makes_is_there_once_that_stage_is_finished(tmp_path, monkeypatch):
+    folder = str(tmp_path / "gold")
+    made = {"path": "x.jsonl", "judges": ["tinytown_gold"], "judges_once_there": [folder]}
+    suite = Suite(generation={"answers": made})
+    monkeypatch.setattr(judges, "_resolve", lambda name: name)
+    assert list(judges.judges_of(suite)) == ["tinytown_gold"]
+    (tmp_path / "gold").mkdir()
+    (tmp_path / "gold" / "config.json").write_text("{}")  # unfinished: no record yet
+    assert list(judges.judges_of(suite)) == ["tinytown_gold"]
+    (tmp_path / "gold" / "manifest.json").write_text("{}")
+    assert list(judges.judges_of(suite)) == ["tinytown_gold", folder]

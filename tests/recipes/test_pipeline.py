@@ -48,6 +48,17 @@ def test_references_become_folders_and_parents(tmp_path):
     assert stages["sft"].merged()["output_dir"] == str(tmp_path / "sft")
 
 
+def test_after_makes_a_parent_of_a_stage_that_no_setting_names(tmp_path):
+    graph = {**STAGES, "sft": {**STAGES["sft"], "after": ["judge"]}, "judge": {"recipe": "reward_model"}}
+    assert ordered(pipeline(tmp_path, graph)) == ["data", "judge", "sft", "reward", "ppo"]
+    stages = {stage.name: stage for stage in build(pipeline(tmp_path, graph))}
+    assert stages["sft"].parents == {"data": tmp_path / "data", "judge": tmp_path / "judge"}
+    with pytest.raises(
+        ValueError, match="unknown key 'juge' in stage 'sft', a reference to a stage; did you mean 'judge'"
+    ):
+        ordered(pipeline(tmp_path, {**graph, "sft": {"recipe": "lora_sft", "after": ["juge"]}}))
+
+
 def test_self_is_the_stages_own_folder_and_no_parent(tmp_path):
     (stage,) = build(pipeline(tmp_path, {"tok": {"recipe": "tokenizer", "set": {"shards": "{self}/shards"}}}))
     assert stage.settings["shards"] == f"{tmp_path}/tok/shards" and stage.parents == {}
