@@ -93,6 +93,7 @@ PRESETS: dict[str, dict] = {  # arguments of GPTConfig; the number in a name is 
     "llama-1m": _llama(2048, n_layer=4, n_head=4, n_kv_head=2, d_model=128, d_ff=352, context_length=256),
     "llama-2m": _llama(2048, n_layer=4, n_head=6, n_kv_head=2, d_model=192, d_ff=512, context_length=256),
     "llama-6m": _llama(4096, n_layer=6, n_head=8, n_kv_head=4, d_model=256, d_ff=704, context_length=512),
+    "llama-10m": _llama(8192, n_layer=6, n_head=5, n_kv_head=5, d_model=320, d_ff=880, context_length=256),
     "llama-350m": _llama(32768, 24, 16, 8, d_model=1024, d_ff=2816, context_length=2048, tie_embeddings=False),
     "llama-1b": _llama(128256, 16, 32, 8, d_model=2048, d_ff=8192, context_length=8192, rope_theta=500000.0),
     "gpt2-1m": _gpt2(n_layer=4, n_head=4, d_model=128, vocab_size=2048, context_length=256),

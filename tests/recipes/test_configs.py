@@ -12,11 +12,12 @@ from recipes.cli import load_yaml, parse
 from recipes.fingerprint import ROOT
 
 FILES = sorted(ROOT.glob("recipes/configs/**/*.yaml"))
+OTHERS = ("accelerate", "tasks")  # folders of accelerate's configs and of lm-eval tasks
 COMMAND = re.compile(r"^# (?:python -m|accelerate launch .*-m) (recipes\.[a-z_.]+) .*?--(?:config|suite)[ =](\S+)")
 
 
 @pytest.mark.parametrize(
-    "file", [f for f in FILES if f.parent.name != "accelerate"], ids=lambda f: str(f.relative_to(ROOT))
+    "file", [f for f in FILES if f.parent.name not in OTHERS], ids=lambda f: str(f.relative_to(ROOT))
 )
 def test_the_yaml_parses_against_its_recipes_dataclasses(file: Path, monkeypatch):
     monkeypatch.setenv("PLUMBLINE_DATA", os.environ.get("PLUMBLINE_DATA", "/absent"))
