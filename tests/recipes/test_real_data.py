@@ -1,6 +1,5 @@
 """Splits by hand-made rows; the shipped config on the real files where there are any."""
 
-import gzip
 import itertools
 import json
 import re
@@ -9,7 +8,8 @@ import pytest
 
 from recipes.cli import load_yaml
 from recipes.fingerprint import ROOT
-from recipes.real_data import PARTS, RealDataConfig, main, passages, place, write_parts
+from recipes.real_data import PARTS, RealDataConfig, Tally, main, passages, place, split_rows, write_parts
+from tests.recipes.shrunken import shorten_sources
 
 CONFIG = ROOT / "recipes" / "configs" / "laptop" / "data.yaml"
 
@@ -95,8 +95,6 @@ def test_a_transcript_becomes_messages_with_the_last_answer_apart(tmp_path):
     )
     tasks = write(tmp_path / "tasks.jsonl", [{"prompt": "Add.", "context": "1, 2", "completion": "3"}])
     config = RealDataConfig(instructions={"t": tasks}, preferences={"hh": path}, heldout_share=0.01, gold_share=0.01)
-    from recipes.real_data import Tally, split_rows
-
     tally = Tally("preferences", "hh", path, "MIT")
     rows = [row for _, row in split_rows(config, tally, {"path": path}, 1)]
     assert rows == [
@@ -196,29 +194,8 @@ def test_the_card_names_counts_licences_and_what_forbids_commercial_use(sources,
 def shortened(data_folder, tmp_path_factory):
     """The shipped config on the first rows of its real files: (folder of the parts, tallies)."""
     folder = tmp_path_factory.mktemp("real")
-    values = load_yaml(CONFIG)
-    for kind in PARTS:
-        for name, entry in values[kind].items():
-            for key in ("path", "heldout"):
-                if key in entry:
-                    entry[key] = _head(
-                        entry[key], folder / f"{kind}.{name}.{key}", rows=20 if kind == "general" else 400
-                    )
-    values.pop("output_dir")
-    config = RealDataConfig(**{**values, "heldout_share": 0.1})
+    config = RealDataConfig(**shorten_sources(load_yaml(CONFIG), folder / "sources"), heldout_share=0.15)
     return folder / "out", write_parts(folder / "out", config, seed=1)
-
-
-def _head(path, target, rows):
-    import glob
-
-    file = sorted(glob.glob(path))[0]
-    suffix = file.removesuffix(".gz").rsplit(".", 1)[1]
-    with gzip.open(file, "rt", encoding="utf-8") as stream:
-        lines = list(itertools.islice(stream, 4000 if suffix == "txt" else rows))
-    target = target.with_name(f"{target.name}.{suffix}")
-    target.write_text("".join(lines), encoding="utf-8")
-    return str(target)
 
 
 def test_the_shipped_sources_give_every_part_and_share_no_prompt(shortened):
