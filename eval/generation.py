@@ -26,6 +26,7 @@ from eval.scorer import context_length
 from eval.texts import TEXT_METRICS, repetition
 
 CPU_CACHE_BYTES = 2**29  # keys and values held at once while generating on a CPU
+CPU_ROWS = 64  # more at once are no faster there, and all are padded to the longest prompt among them
 FOREIGN_ROWS = 32  # generated at once by transformers, for classes that base_model.generate does not run
 
 Judge = Callable[..., list[float]]  # judge(prompts, completions, **columns) -> one score a completion
@@ -100,7 +101,7 @@ def continue_ids(
         made = generate(model, prompts, sampling, pad_id=pad_id, seed=decoding.seed, batch_size=rows)
         return list(zip(made.responses(), made.stopped_B.tolist(), strict=True))
 
-    rows = max(1, cache_tokens(model) // longest) if supports(model) else FOREIGN_ROWS
+    rows = rows_at_once(model, longest) if supports(model) else FOREIGN_ROWS
     while True:
         try:
             return make(rows)
@@ -110,6 +111,12 @@ def continue_ids(
         # Only here is the failed batch free: while the error is handled, its traceback holds the tensors.
         rows = max(1, min(rows, len(prompts)) // 2)
         torch.cuda.empty_cache()
+
+
+def rows_at_once(model, longest: int) -> int:
+    """Prompts answered together where the longest has `longest` tokens with its answer; on a CPU those of like length."""
+    rows = max(1, cache_tokens(model) // longest)
+    return min(rows, CPU_ROWS) if next(model.parameters()).device.type == "cpu" else rows
 
 
 def cache_tokens(model) -> int:

@@ -1,7 +1,7 @@
 """Evaluation: likelihood requests per second, lm-eval's task layer included, against lm-eval's own HFLM on the same model and tasks.
 
     python -m recipes.bench evaluation [--preset llama-2m] [--items 240] [--rounds 3]
-    python -m recipes.bench evaluation --model runs/tiny/base --suite recipes/configs/tiny/evaluation.yaml
+    python -m recipes.bench evaluation --model runs/tiny/base [--suite recipes/configs/tiny/evaluation.yaml] [--reference FOLDER]
 
 The first compares on the embedded world's tasks: expect twice HFLM's rate or more on a CPU, more where choices share long contexts.
 Both read the task files, build the requests, score them and compute the metrics; HFLM has its best batch of 32, 64 or 128 rows.
@@ -26,10 +26,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--model", help="a checkpoint, to time a whole suite on")
     parser.add_argument("--suite", default="recipes/configs/tiny/evaluation.yaml")
+    parser.add_argument("--reference", help="a checkpoint to which KL is measured too, as after PPO and DPO")
     options = parser.parse_args(argv)
     print(machine())
     if options.model:
-        time_suite(options.model, options.suite)
+        time_suite(options.model, options.suite, options.reference)
     else:
         with tempfile.TemporaryDirectory() as folder:
             against_hflm(Path(folder), options)
@@ -94,7 +95,7 @@ def against_hflm(folder: Path, options: argparse.Namespace) -> None:
     _print_row("all", total["requests"], total["ours"], total["theirs"], total["theirs"] / total["ours"])
 
 
-def time_suite(checkpoint: str, suite_path: str) -> None:
+def time_suite(checkpoint: str, suite_path: str, reference: str | None = None) -> None:
     """Seconds of each set, and what the suite can detect."""
     from eval.harness import evaluate
     from eval.suite import Suite
@@ -105,7 +106,8 @@ def time_suite(checkpoint: str, suite_path: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for what in ("first (with random weights)", "second"):
             began_s = time.perf_counter()
-            result = evaluate(checkpoint, suite, judges=judges, out=Path(folder) / "run", progress=False)
+            out = Path(folder) / "run"
+            result = evaluate(checkpoint, suite, judges=judges, reference=reference, out=out, progress=False)
             print(f"{what} evaluation: {time.perf_counter() - began_s:.1f} s")
     for name, seconds in result.cost["sets_s"].items():
         print(f"  {name:20} {len(result.items_of_set[name]):5} items {seconds:6.2f} s")

@@ -368,6 +368,22 @@ def test_generation_is_bounded_by_memory_and_an_out_of_memory_halves_its_rows(to
     assert rows[1:] == [3, 1]
 
 
+def test_a_few_long_prompts_do_not_make_the_many_short_ones_long_on_a_cpu(tokenizer, monkeypatch):
+    from base_model.decoder import Decoder
+    from eval import generation
+    from eval.generation import Decoding
+
+    read = []
+    real = Decoder.prefill
+    monkeypatch.setattr(
+        Decoder, "prefill", lambda self, tokens, *rest: read.append(tokens.numel()) or real(self, tokens, *rest)
+    )
+    prompts = [[1, 10 + i, 20 + i] for i in range(190)] + [[1, 10 + i] * 50 for i in range(2)]
+    generation.continue_ids(random_model("llama", len(tokenizer)), tokenizer, prompts, Decoding(max_new_tokens=2))
+    # 190 of 3 tokens and 2 of 100: three batches of 64 rows, two of them all short; in one batch they would be 192 of 100
+    assert read == [64 * 3, 64 * 3, 64 * 100]
+
+
 class Held:
     """Stands for the tensors of a failed batch."""
 
