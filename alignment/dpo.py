@@ -96,9 +96,10 @@ def make_trainer(
     from transformers import PrinterCallback, ProgressCallback
     from trl import DPOConfig
 
-    from base_model.precision import keep_freed_memory
+    from base_model.precision import find_precision, keep_freed_memory
     from reward.model import check_tokenizer
     from reward.train import order_rows, trainer_arguments
+    from sft.attention import ease_attention
     from sft.lora import peft_config
 
     adapter = peft_config(lora) if lora is not None and lora.use_peft else None
@@ -108,6 +109,9 @@ def make_trainer(
         raise ValueError("the reference is the very model that is trained; load it a second time")
     keep_freed_memory()
     check_tokenizer(tokenizer)
+    for each in (model, reference):
+        if each is not None:
+            ease_attention(each, find_precision(config.precision))
     limit = config.max_length or model.config.max_position_embeddings
     rows = preference_rows(tokenizer, pairs, limit, Counter() if counts is None else counts)
     lengths = [len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"])) for row in rows]

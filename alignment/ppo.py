@@ -44,7 +44,7 @@ from alignment.rollout import Rollout, by_length, gather_rollout, measure_episod
 from alignment.scoring import build_rewards, score_all
 from base_model.generate import SamplingConfig, supports
 from base_model.sequence import masked_mean, masked_sum, masked_whiten
-from sft.attention import pays_here, use_float32_attention
+from sft.attention import ease_attention
 
 
 class PPOTrainer:
@@ -110,10 +110,10 @@ class PPOTrainer:
                 parameter.data = parameter.data.float()  # Adam's small steps would be rounded away
         if args.gradient_checkpointing:
             set_gradient_checkpointing(self.module)
-        if self.accelerator.mixed_precision == "bf16" and pays_here():
-            for trunk in (policy, self.module.reference, critic):
-                if trunk is not None:
-                    use_float32_attention(trunk.get_base_model() if is_peft(trunk) else trunk)
+        for trunk in (policy, self.module.reference, critic):
+            if trunk is not None:
+                base = trunk.get_base_model() if is_peft(trunk) else trunk
+                ease_attention(base, self.accelerator.mixed_precision)
         self.fingerprint = training_state.frozen_fingerprint(self.module)
         self.wrapped, self.policy_optimizer, self.critic_optimizer = self._prepare()
         with self.full_weights():

@@ -213,12 +213,14 @@ def make_trainer(
     from transformers import PrinterCallback, ProgressCallback
     from trl import RewardConfig, RewardTrainer
 
-    from base_model.precision import keep_freed_memory
+    from base_model.precision import find_precision, keep_freed_memory
     from reward.model import check_tokenizer
+    from sft.attention import ease_attention
     from sft.lora import peft_config
 
     keep_freed_memory()
     check_tokenizer(tokenizer)
+    ease_attention(model, find_precision(config.precision))
     model.config.pad_token_id = tokenizer.pad_token_id
     limit = config.max_length or model.config.max_position_embeddings
     counts = Counter() if counts is None else counts

@@ -1,7 +1,8 @@
-"""Attention in float32 inside a bf16 model, for CPUs on which bf16 attention is slow.
+"""Attention in float32 inside a bf16 model, on a CPU, where rows are short.
 
-torch 2.13's fused attention has a fast bf16 backward only with AMX tiles. With AVX512-BF16 alone, 4,096 tokens of 6 heads of width 32 in
-sequences of 256, 180 and 53 take 64, 80 and 69 ms of one core, forward and backward, but 49, 40 and 21 ms by way of float32. The matrix
+torch 2.13's fused attention is slow backwards in bf16 on a CPU. One core, forward and backward, 4 heads of width 32, milliseconds in bf16
+and in float32: with AMX tiles 16 rows of 64 tokens 8.7 and 1.7, 16 of 180 tokens 31 and 10, 8 of 256 tokens 12.7 and 8.7, 4 of 512 17.6
+and 14.7, 2 of 1,024 17.5 and 19.9; with AVX512-BF16 alone (6 heads, 4,096 tokens) rows of 256 64 and 49, of 53 69 and 21. The matrix
 products around it stay in bf16, where they are two to three times faster.
 """
 
@@ -14,6 +15,15 @@ if TYPE_CHECKING:
     import transformers
 
 NAME = "sdpa_float32"
+LONGEST_WITH_AMX = 512  # tokens; AMX tiles win back the lead in longer rows
+
+
+def ease_attention(model: transformers.PreTrainedModel, precision: str) -> None:
+    """`use_float32_attention` where it pays: in bf16 on a CPU."""
+    from base_model.precision import find_device
+
+    if precision == "bf16" and find_device().type == "cpu":
+        use_float32_attention(model)
 
 
 def use_float32_attention(model: transformers.PreTrainedModel) -> None:
@@ -29,19 +39,12 @@ def use_float32_attention(model: transformers.PreTrainedModel) -> None:
         model.set_attn_implementation(NAME)
 
 
-def pays_here() -> bool:
-    """Is this a CPU that multiplies bf16 but has no AMX tiles?"""
-    import torch
-
-    from base_model.precision import find_device
-
-    return find_device().type == "cpu" and not torch.cpu._is_amx_tile_supported()
-
-
 def _attention(module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask, **options):
     import torch
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+    if query.shape[2] > LONGEST_WITH_AMX and torch.cpu._is_amx_tile_supported():
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     with torch.autocast(query.device.type, enabled=False):
         output, _ = sdpa_attention_forward(module, query.float(), key.float(), value.float(), attention_mask, **options)
     return output.to(query.dtype), None

@@ -113,7 +113,7 @@ def make_trainer(
     from trl import SFTConfig, SFTTrainer
 
     from base_model.precision import find_precision, keep_freed_memory
-    from sft.attention import pays_here, use_float32_attention
+    from sft.attention import ease_attention
 
     class WholeBatchesTrainer(SFTTrainer):
         """An epoch is whole global batches, so that any number of processes makes the same steps; every held-out row is measured."""
@@ -141,8 +141,7 @@ def make_trainer(
                 logs["num_tokens"] = state.num_input_tokens_seen
 
     keep_freed_memory()
-    if find_precision(config.precision) == "bf16" and pays_here():
-        use_float32_attention(model)
+    ease_attention(model, find_precision(config.precision))
     flash = "flash" in (getattr(model.config, "_attn_implementation", None) or "")
     args = trainer_arguments(
         SFTConfig,
