@@ -15,6 +15,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ class OveroptimizationConfig:
     pairs: str = field(metadata={"help": "preference pairs that DPO trains on"})
     heldout: str = field(metadata={"help": "prompts that all are measured on; never trained on"})
     gold: str = field(metadata={"help": "the judge that nobody trains on, by its name in recipes.judges"})
+    heldout_rows: int | None = None  # at most so many of them, the first ones
     ppo_config: str | None = None  # the stage's YAML; None: no PPO
     ppo_kl_coef: list[float] = field(default_factory=lambda: [0.2, 0.05, 0.0])
     ppo_set: dict = field(default_factory=dict)  # other settings on top of ppo_config
@@ -111,7 +113,12 @@ def variants(config: OveroptimizationConfig, root: Path, prompts: int) -> dict[t
     """{(method, setting): a stage a seed}."""
     ppo = {
         **{"model": config.model, "reward_model": config.reward_model, "data": config.prompts},
-        **{"heldout": config.heldout, "judges": [config.gold], "max_completion_length": config.max_new_tokens},
+        **{
+            "heldout": config.heldout,
+            "heldout_rows": config.heldout_rows,
+            "judges": [config.gold],
+            "max_completion_length": config.max_new_tokens,
+        },
         **{
             "eval_strategy": "steps",
             "num_eval_samples": prompts,
@@ -146,7 +153,8 @@ def heldout_rows(config: OveroptimizationConfig) -> list[dict[str, Any]]:
     """The prompts to measure on, with the columns that gold wants."""
     from base_model.documents import Source, read_rows
 
-    return [row.fields for row in read_rows(Source(config.heldout), required=("prompt",))]
+    rows = read_rows(Source(config.heldout), required=("prompt",))
+    return [row.fields for row in islice(rows, config.heldout_rows)]
 
 
 def proxy_and_gold(config: OveroptimizationConfig) -> tuple:
