@@ -28,16 +28,9 @@ HUB = {  # name in the configs -> local folder
 SHRUNK = {
     "tokenizer": {"vocab_size": 512, "validation_documents": 10, "tokenizer_documents": 50},
     "base": {
-        **{
-            "n_layer": 1,
-            "n_head": 2,
-            "d_model": 32,
-            "context_length": 128,
-            "steps": 6,
-            "warmup_steps": 1,
-            "batch_size": 8,
-        },
-        **{"per_device_train_batch_size": 4, "precision": "fp32", "compile": False, "save_every": 0, "eval_batches": 2},
+        **{"n_layer": 1, "n_head": 2, "n_kv_head": 2, "d_model": 32, "context_length": 128, "steps": 6},
+        **{"warmup_steps": 1, "batch_size": 8, "per_device_train_batch_size": 4, "precision": "fp32"},
+        **{"compile": False, "save_every": 0, "eval_batches": 2},
     },
     "lora_sft": {
         **{"batch_size": 8, "per_device_train_batch_size": 4, "max_steps": 3, "save_steps": 0, "precision": "fp32"},
