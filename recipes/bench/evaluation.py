@@ -4,7 +4,8 @@
     python -m recipes.bench evaluation --model runs/tiny/base [--suite recipes/configs/tiny/evaluation.yaml] [--reference FOLDER]
 
 The first compares on the embedded world's tasks: expect twice HFLM's rate or more on a CPU, more where choices share long contexts.
-Both read the task files, build the requests, score them and compute the metrics; HFLM has its best batch of 32, 64 or 128 rows.
+Both read the task files, build the requests, score them and compute the metrics; HFLM has its best batch of 32, 64 or 128 rows, and is
+spared what lm-eval notes of the machine afterwards (it asks pip for a list of packages, which takes seconds).
 The second says how long a suite takes on a checkpoint, set by set, and the smallest differences that it can find.
 """
 
@@ -41,7 +42,7 @@ def against_hflm(folder: Path, options: argparse.Namespace) -> None:
     import logging
 
     import torch
-    from lm_eval import simple_evaluate
+    from lm_eval import evaluator
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
@@ -55,6 +56,7 @@ def against_hflm(folder: Path, options: argparse.Namespace) -> None:
     from recipes.tinytown.benchmarks import TASKS, make_task, task_yaml
 
     logging.disable(logging.WARNING)
+    evaluator.add_env_info = lambda results: None
     texts = []
     for task in TASKS:
         rows = make_task(task, 1, options.items)
@@ -74,7 +76,9 @@ def against_hflm(folder: Path, options: argparse.Namespace) -> None:
     def theirs(task, batch_size):
         lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, device="cpu")
         manager = TaskManager(include_path=str(folder), include_defaults=False)
-        return simple_evaluate(model=lm, tasks=[task], task_manager=manager, bootstrap_iters=0)["samples"][task]
+        return evaluator.simple_evaluate(model=lm, tasks=[task], task_manager=manager, bootstrap_iters=0)["samples"][
+            task
+        ]
 
     print(
         f"{options.preset}, {options.items} documents a task\n{'task':18} {'requests':>8} {'ours/s':>8} {'HFLM/s':>8} {'ratio':>6}"
