@@ -4,7 +4,8 @@
 
 Writes eval.json (metric, value, interval, n, chance, item hashes, signatures, cost) and samples.jsonl (each item: prompt, output,
 reference, scores) into the model's folder, or into --output. An evaluation of the same suite (same settings, same data, same
-weights) that is there already is kept unless --overwrite. The tiny suite takes under 10 s a checkpoint on 2 cores.
+weights) that is there already is kept unless --overwrite. The tiny suite takes 5 to 6 s a checkpoint on 2 cores, and in a process of its
+own 4 to 5 s more: imports, and once for an architecture the row of random weights. (recipes/results/evaluation.md: set by set.)
 """
 
 from dataclasses import dataclass, field
