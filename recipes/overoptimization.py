@@ -8,7 +8,7 @@ sqrt(KL): Gao et al. 2022, arXiv:2210.10760. Each variant is the stage's own rec
 of its own below `<output_dir>-sweep`, evaluated as the stage is. One whose settings, code and parents are unchanged is not trained
 again, one that was interrupted goes on. All are measured on the same held-out prompts, one sampled answer each. In the run folder:
 figure.svg, table.md, points.json; and toy.svg, the same on a task small enough to enumerate, where the limit (the exact tilt) is known.
-The seeds are of the aligning stage alone: parent and reward model are one. The tiny sweep is 21 runs.
+The seeds are of the aligning stage alone: parent and reward model are one. The tiny sweep is 15 runs.
 """
 
 import json
