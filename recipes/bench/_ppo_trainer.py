@@ -23,12 +23,14 @@ SPECIAL = ("<pad>", "<bos>", "<eos>")
 
 def make_tokenizer(n_vocabulary: int):
     """Words w3, w4, ... separated by spaces: ids to text and back without loss, so that every trainer scores the same answers."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     words = {**{name: i for i, name in enumerate(SPECIAL)}, **{f"w{i}": i for i in range(len(SPECIAL), n_vocabulary)}}
     plain = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
-    plain.pre_tokenizer, plain.decoder = pre_tokenizers.WhitespaceSplit(), decoders.Sequence([])
+    plain.pre_tokenizer = (
+        pre_tokenizers.WhitespaceSplit()
+    )  # and no decoder: an empty sequence of them joins words without spaces
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=plain, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>")
     tokenizer.padding_side = "left"
     return tokenizer

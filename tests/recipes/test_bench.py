@@ -38,3 +38,12 @@ def test_a_benchmark_that_is_not_there_names_those_that_are(capsys):
         main(["speed"])
     main(["--help"])
     assert capsys.readouterr().out.startswith("usage: python -m recipes.bench ")
+
+
+def test_the_words_of_the_ppo_benchmark_come_back_from_text_as_they_went_in():
+    from recipes.bench._ppo_trainer import make_tokenizer
+
+    tokenizer = make_tokenizer(50)
+    (text,) = tokenizer.batch_decode([[5, 49, 3, 2]], skip_special_tokens=True)
+    assert text == "w5 w49 w3"
+    assert tokenizer(text, add_special_tokens=False).input_ids == [5, 49, 3]
