@@ -101,7 +101,7 @@ def learnt(blank, annotators, tmp_path):
     config = RewardTrainingConfig(learning_rate=4e-3, num_train_epochs=2, precision="fp32", logging_steps=1000)
     trainer = make_trainer(make(), tokenizer, train, config, output_dir=tmp_path, seed=1)
     trainer.train()
-    reward = finished(trainer, train, 256, seed=1)
+    reward = finished(trainer.model, tokenizer, train, 256, seed=1)
     prompts = [pair["prompt"] for pair in heldout]
     chosen, rejected = (
         np.array(reward.score(prompts, [pair[side] for pair in heldout])) for side in ("chosen", "rejected")

@@ -167,15 +167,18 @@ def one_layer_model():
     return LlamaForCausalLM(config)
 
 
-def fitted_loss(model, steps=300):
-    """Training loss in nats after Adam on 12 random sequences, the same for every model."""
+def fitted_loss(model, steps=600):
+    """Training loss in nats after Adam on 12 random sequences, the same for every model. Its rate falls to 0: at a constant one the
+    last loss is where a bounce happened to end (0.25 or 0.30 on two machines)."""
     tokens = torch.randint(0, 40, (12, 10), generator=torch.Generator().manual_seed(1))
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
     for _ in range(steps):
         loss = model(tokens, labels=tokens).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        schedule.step()
     return loss.item()
 
 
@@ -189,5 +192,5 @@ def test_lora_at_full_rank_reaches_the_loss_of_full_fine_tuning():
     }
     full_loss = fitted_loss(full)
     assert full_loss < 0.5  # of log(40) = 3.7 at first
-    assert losses[16] <= full_loss * 1.05  # seen: 0.288 and 0.303
-    assert losses[1] > full_loss * 2  # seen: 1.95
+    assert losses[16] <= full_loss * 1.05  # seen: 0.217 and 0.228
+    assert losses[1] > full_loss * 2  # seen: 1.92
