@@ -71,6 +71,8 @@ def ran(folder, *stages):
     return {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| ")}
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_benchmark_leaves_a_table_and_a_figure(tmp_path):
     rows = ran(tmp_path, "loading")
     assert [name for name in rows if name in scaling.STAGES] == ["loading"]
