@@ -25,7 +25,7 @@ class DomainConfig:
 
     model: str  # parent checkpoint
     replay_data: str | None = None  # general text
-    replay_share: float = 0.0  # of all training text, in bytes
+    replay_share: float = 0.2  # of all training text, in bytes, where there is replay_data; 0: none of it
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ def main(argv: list[str] | None = None) -> Path:
     run_config, config, data, training, lora = parse(*CONFIG_TYPES, argv=argv)
     from sft.domain import domain_data
 
-    sources = [data.data, *([config.replay_data] if config.replay_data else [])]
+    replay = Source(config.replay_data) if config.replay_data and config.replay_share else None
+    sources = [data.data, *([replay.path] if replay else [])]
     run = Run.start("domain_sft", run_config, (config, data, training, lora), parents=[config.model], data=sources)
     tokenizer = load_tokenizer(config.model)
     rows, counts = domain_data(
@@ -52,7 +53,7 @@ def main(argv: list[str] | None = None) -> Path:
         run.checkpoints / "data",
         context_tokens=context_tokens(config.model, training),
         packing=training.packing,
-        replay=Source(config.replay_data) if config.replay_data else None,
+        replay=replay,
         replay_share=config.replay_share,
         seed=run_config.seed,
     )

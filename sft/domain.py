@@ -27,19 +27,17 @@ def domain_data(
     context_tokens: int,
     packing: bool = True,
     replay: Source | None = None,
-    replay_share: float = 0.0,
+    replay_share: float = 0.2,
     seed: int = 1,
 ) -> tuple[Dataset, dict[str, RowCounts]]:
     """Rows to train on, written below `folder`: the documents of `source`, and of `replay` so many as make about `replay_share` of all.
 
-    Also counts, under "domain" and "replay". Raises ValueError naming file and row for a row that cannot be used, for a share outside
-    [0, 1), and for a share without replay data or the other way round."""
+    Also counts, under "domain" and (unless there is none, or its share is 0) "replay". Raises ValueError naming file and row for a row
+    that cannot be used, and for a share outside [0, 1)."""
     if not 0 <= replay_share < 1:
         raise ValueError(f"replay_share is a share of the training text, at least 0 and below 1, got {replay_share}")
-    if (replay is None) != (replay_share == 0):
-        raise ValueError(
-            f"replay_share {replay_share} and the replay data {replay.path if replay else None} need each other"
-        )
+    if replay_share == 0:
+        replay = None
     counts = {"domain": RowCounts()} | ({"replay": RowCounts()} if replay else {})
 
     def rows() -> Iterator[dict[str, list[int]]]:

@@ -48,11 +48,13 @@ def test_replay_of_less_text_than_asked_for_takes_all_of_it(tokenizer, tmp_path,
     assert counts["replay"].pieces == 1
 
 
-def test_a_share_and_its_text_need_each_other(tokenizer, tmp_path, sources):
-    with pytest.raises(ValueError, match="replay_share 0.2 and the replay data None need each other"):
-        domain_data(sources[0], tokenizer, tmp_path, context_tokens=64, replay_share=0.2)
-    with pytest.raises(ValueError, match="need each other"):
-        domain_data(sources[0], tokenizer, tmp_path, context_tokens=64, replay=sources[1])
+def test_a_share_of_0_is_no_replay(tokenizer, tmp_path, sources):
+    where = {"context_tokens": 64, "replay_share": 0.0}
+    rows, counts = domain_data(sources[0], tokenizer, tmp_path / "rows", replay=sources[1], **where)
+    assert set(counts) == {"domain"} and counts["domain"].tokens == sum(map(len, rows["input_ids"]))
+
+
+def test_a_share_out_of_range_is_refused(tokenizer, tmp_path, sources):
     with pytest.raises(
         ValueError, match="replay_share is a share of the training text, at least 0 and below 1, got 1.0"
     ):
