@@ -12,6 +12,7 @@ A stage whose settings, code and parents' files are unchanged is not run again; 
 checkpoint. At the end: the verdict, and the path of report.html.
 """
 
+import importlib.util
 import json
 import re
 import sys
@@ -80,12 +81,21 @@ class PipelineConfig:
             raise FileNotFoundError(
                 f"there is no accelerate config {self.accelerate}; the ones that ship are under recipes/configs/accelerate/"
             )
+        if self.accelerate and lacks_deepspeed(load_yaml(self.accelerate)):
+            raise ValueError(
+                f"{self.accelerate} asks for DeepSpeed, which is not installed: pip install 'plumbline[deepspeed]'"
+            )
         if self.num_processes is not None and (self.accelerate is None or self.num_processes < 1):
             raise ValueError(f"num_processes is {self.num_processes}; it is at least 1, and goes with accelerate")
         if self.from_stage and self.only:
             raise ValueError("--from and --only exclude each other")
         if self.seeds is not None and not re.fullmatch(r"\d+(,\d+)*", self.seeds):
             raise ValueError(f"--seeds must be numbers with commas between, e.g. 1,2,3; got {self.seeds!r}")
+
+
+def lacks_deepspeed(accelerate: Mapping[str, Any]) -> bool:
+    """Whether an accelerate config asks for a DeepSpeed that is not installed."""
+    return accelerate.get("distributed_type") == "DEEPSPEED" and importlib.util.find_spec("deepspeed") is None
 
 
 CONFIG_TYPES = (PipelineConfig,)
