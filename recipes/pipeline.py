@@ -12,7 +12,6 @@ A stage whose settings, code and parents' files are unchanged is not run again; 
 checkpoint. At the end: the verdict, and the path of report.html.
 """
 
-import importlib.util
 import json
 import re
 import sys
@@ -28,7 +27,7 @@ from base_model.checkpoints import write_text_atomically
 from recipes.cli import command, load_yaml, parse, reject_unknown
 from recipes.fingerprint import stage_inputs
 from recipes.record import read_manifest
-from recipes.run import lock_folder
+from recipes.run import lock_folder, require_deepspeed
 
 RECIPES = {  # what a pipeline may run: names, not import paths, so that a YAML cannot run code
     "tinytown": "recipes.tinytown",
@@ -81,21 +80,14 @@ class PipelineConfig:
             raise FileNotFoundError(
                 f"there is no accelerate config {self.accelerate}; the ones that ship are under recipes/configs/accelerate/"
             )
-        if self.accelerate and lacks_deepspeed(load_yaml(self.accelerate)):
-            raise ValueError(
-                f"{self.accelerate} asks for DeepSpeed, which is not installed: pip install 'plumbline[deepspeed]'"
-            )
+        if self.accelerate and load_yaml(self.accelerate).get("distributed_type") == "DEEPSPEED":
+            require_deepspeed(self.accelerate)  # before a stage does: the launcher would end in a traceback of its own
         if self.num_processes is not None and (self.accelerate is None or self.num_processes < 1):
             raise ValueError(f"num_processes is {self.num_processes}; it is at least 1, and goes with accelerate")
         if self.from_stage and self.only:
             raise ValueError("--from and --only exclude each other")
         if self.seeds is not None and not re.fullmatch(r"\d+(,\d+)*", self.seeds):
             raise ValueError(f"--seeds must be numbers with commas between, e.g. 1,2,3; got {self.seeds!r}")
-
-
-def lacks_deepspeed(accelerate: Mapping[str, Any]) -> bool:
-    """Whether an accelerate config asks for a DeepSpeed that is not installed."""
-    return accelerate.get("distributed_type") == "DEEPSPEED" and importlib.util.find_spec("deepspeed") is None
 
 
 CONFIG_TYPES = (PipelineConfig,)

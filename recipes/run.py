@@ -343,9 +343,14 @@ def _check_deepspeed(stage: str) -> None:
         raise ValueError(
             f"{stage} does not run on DeepSpeed; launch it with recipes/configs/accelerate/ddp.yaml or fsdp.yaml"
         )
+    require_deepspeed("accelerate's config")
+
+
+def require_deepspeed(accelerate_config: str) -> None:
+    """Raises ValueError, naming the accelerate config that asks for DeepSpeed, if it is not installed."""
     if importlib.util.find_spec("deepspeed") is None:
         raise ValueError(
-            "accelerate's config asks for DeepSpeed, which is not installed: pip install 'plumbline[deepspeed]', or launch "
+            f"{accelerate_config} asks for DeepSpeed, which is not installed: pip install 'plumbline[deepspeed]', or launch "
             "with recipes/configs/accelerate/fsdp.yaml"
         )
 

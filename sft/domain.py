@@ -32,12 +32,10 @@ def domain_data(
 ) -> tuple[Dataset, dict[str, RowCounts]]:
     """Rows to train on, written below `folder`: the documents of `source`, and of `replay` so many as make about `replay_share` of all.
 
-    Also counts, under "domain" and (unless there is none, or its share is 0) "replay". Raises ValueError naming file and row for a row
-    that cannot be used, and for a share outside [0, 1)."""
+    Also counts, under "domain" and, where there is replay, "replay". Raises ValueError naming file and row for a row that cannot be used,
+    and for a share outside [0, 1)."""
     if not 0 <= replay_share < 1:
         raise ValueError(f"replay_share is a share of the training text, at least 0 and below 1, got {replay_share}")
-    if replay_share == 0:
-        replay = None
     counts = {"domain": RowCounts()} | ({"replay": RowCounts()} if replay else {})
 
     def rows() -> Iterator[dict[str, list[int]]]:

@@ -28,9 +28,8 @@ def make_tokenizer(n_vocabulary: int):
 
     words = {**{name: i for i, name in enumerate(SPECIAL)}, **{f"w{i}": i for i in range(len(SPECIAL), n_vocabulary)}}
     plain = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
-    plain.pre_tokenizer = (
-        pre_tokenizers.WhitespaceSplit()
-    )  # and no decoder: an empty sequence of them joins words without spaces
+    plain.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    # No decoder: even an empty sequence of them joins words without spaces.
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=plain, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>")
     tokenizer.padding_side = "left"
     return tokenizer

@@ -57,6 +57,12 @@ def test_one_flag_makes_it_lora_and_replay_is_in_the_record(llama_checkpoint, te
     assert len(record["data"]) == 2
 
 
+def test_a_replay_share_of_0_leaves_the_general_text_unread(llama_checkpoint, texts, tmp_path):
+    replay = ["--replay_data", str(tmp_path / "not_there.jsonl"), "--replay_share", "0"]
+    record = manifest(domain_sft.main(arguments(llama_checkpoint, texts, tmp_path / "run", *replay)))
+    assert record["notes"]["replayed_tokens_share"] == 0 and len(record["data"]) == 1
+
+
 def test_a_resumed_run_ends_with_the_same_bits(llama_checkpoint, texts, tmp_path, monkeypatch):
     """Every weight trained; the interruption is an error at step 9, after checkpoint 8. The LoRA stage's tests kill the process itself."""
     from recipes.callbacks import RunCallback

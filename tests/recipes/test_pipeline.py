@@ -1,6 +1,5 @@
 """The graph: order, references, decisions. (Whole pipelines run in test_make_run.py.)"""
 
-import importlib.util
 import json
 
 import pytest
@@ -170,8 +169,11 @@ def test_a_dry_run_says_what_would_follow_and_for_how_long(tmp_path, capsys):
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.skipif(importlib.util.find_spec("deepspeed") is not None, reason="deepspeed is installed here")
-def test_deepspeed_that_is_not_installed_is_said_before_anything_runs():
+def test_deepspeed_that_is_not_installed_is_said_before_anything_runs(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     config = "recipes/configs/accelerate/deepspeed_zero3.yaml"
     with pytest.raises(ValueError, match=f"{config} asks for DeepSpeed, which is not installed: pip install"):
         PipelineConfig("runs/unused", accelerate=config)
+    PipelineConfig("runs/unused", accelerate="recipes/configs/accelerate/fsdp.yaml")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: "found")
+    PipelineConfig("runs/unused", accelerate=config)
