@@ -76,7 +76,9 @@ def encode_conversation(
     These are the ids that `tokenizer.apply_chat_template(messages)` gives, because that is what is called.
     Raises jinja2.TemplateError for an unknown role or a message without text, ValueError for a template that does not mark
     what the assistant says."""
-    encoded = tokenizer.apply_chat_template(list(messages), return_dict=True, return_assistant_tokens_mask=True)
+    encoded = tokenizer.apply_chat_template(
+        list(messages), return_dict=True, return_assistant_tokens_mask=True, tokenizer_kwargs={"verbose": False}
+    )  # not verbose: what is too long is the caller's to say
     is_assistant = [bool(mark) for mark in encoded["assistant_masks"]]
     if not any(is_assistant) and any(message["role"] == "assistant" for message in messages):
         raise ValueError(

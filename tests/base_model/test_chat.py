@@ -1,5 +1,7 @@
 """The chat template: training ids are serving ids, and what a message says is never control."""
 
+import logging
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -116,3 +118,12 @@ def test_without_a_template_text_gets_a_bos_and_messages_the_plain_form():
     assert render_prompt(tokenizer, "<|eos|>") == [BOS, *encode_text(tokenizer, "<|eos|>")]
     with pytest.raises(ValueError, match="message 1 has the unknown role 'tool'"):
         plain_prompt([{"role": "tool", "content": "x"}])
+
+
+def test_a_conversation_past_the_models_length_is_encoded_whole_and_without_a_warning(saved, monkeypatch, caplog):
+    """transformers warns of it once a tokenizer; here the caller says what is too long, with file and row."""
+    monkeypatch.setattr(saved, "model_max_length", 8)
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    messages = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "I am well. " * 9}]
+    ids, _ = encode_conversation(saved, messages)
+    assert len(ids) > 8 and not caplog.records
