@@ -20,11 +20,13 @@ from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from base_model.sequence import aligned_logprobs, entropy_nats
+from base_model.sequence import aligned_logprobs, entropy_nats, round_up
 
 REFERENCE_ADAPTER = "reference"
+PLACE_STEP = 64  # places that reach the head at once are a multiple of it
 
 
 class TokenOutputs(NamedTuple):
@@ -83,21 +85,24 @@ class ActorCritic(nn.Module):
 
         place_N: index into the flattened (B*T) places of the token before each response token; target_N: that response token.
         value_trains_trunk False: the values send no gradient into a trunk (critic-only warm-up of a shared one)."""
+        n_tokens = len(place_N)
+        fill = (0, round_up(n_tokens, PLACE_STEP) - n_tokens)
+        place_N, target_N = F.pad(place_N, fill), F.pad(target_N, fill)  # with the first place; cut off again below
         if reference:
             with self._as_reference():
                 model = self.policy if self.reference is None else self.reference
                 logits_NV, _ = packed_logits(model, tokens_BT, place_N)
-                return TokenOutputs(self._logprobs(logits_NV, target_N))
+                return TokenOutputs(self._logprobs(logits_NV, target_N)[:n_tokens])
         logits_NV, hidden_ND = packed_logits(self.policy, tokens_BT, place_N)
-        logprob_N = self._logprobs(logits_NV, target_N)
-        entropy_N = entropy_nats(self._tempered(logits_NV)) if want_entropy else None
+        logprob_N = self._logprobs(logits_NV, target_N)[:n_tokens]
+        entropy_N = entropy_nats(self._tempered(logits_NV))[:n_tokens] if want_entropy else None
         if not want_value:
             return TokenOutputs(logprob_N, None, entropy_N)
         if self.critic is not None:
             hidden_ND = self.critic(**model_inputs(tokens_BT)).last_hidden_state.flatten(0, 1).index_select(0, place_N)
         elif not value_trains_trunk:
             hidden_ND = hidden_ND.detach()
-        return TokenOutputs(logprob_N, self._values(hidden_ND), entropy_N)
+        return TokenOutputs(logprob_N, self._values(hidden_ND)[:n_tokens], entropy_N)
 
     def _as_reference(self):
         return nullcontext() if self.reference is not None else adapter(self.policy, self.reference_adapter)

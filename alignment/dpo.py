@@ -112,11 +112,17 @@ def make_trainer(
     for each in (model, reference):
         if each is not None:
             ease_attention(each, find_precision(config.precision))
-    limit = config.max_length or model.config.max_position_embeddings
-    rows = preference_rows(tokenizer, pairs, limit, Counter() if counts is None else counts)
+    context = model.config.max_position_embeddings
+    rows = preference_rows(tokenizer, pairs, config.max_length or context, Counter() if counts is None else counts)
     lengths = [len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"])) for row in rows]
     arguments = trainer_arguments(
-        DPOConfig, config, output_dir=output_dir, seed=seed, precompute_ref_log_probs=True, **config.losses()
+        DPOConfig,
+        config,
+        context=context,
+        output_dir=output_dir,
+        seed=seed,
+        precompute_ref_log_probs=True,
+        **config.losses(),
     )
     trainer = _trainer_class()(
         model=model,

@@ -43,6 +43,7 @@ from alignment.prompts import PromptSet
 from alignment.rollout import Rollout, by_length, gather_rollout, measure_episodes, pack, sample_responses
 from alignment.scoring import build_rewards, score_all
 from base_model.generate import SamplingConfig, supports
+from base_model.precision import keep_freed_memory
 from base_model.sequence import masked_mean, masked_sum, masked_whiten
 from sft.attention import ease_attention
 
@@ -75,6 +76,7 @@ class PPOTrainer:
         value_model: Any = None,
         eval_judges: Mapping[str, Any] | None = None,
     ) -> None:
+        keep_freed_memory()
         self.args = args
         self.callback_args = args.training_arguments()  # before the accelerator: making one resets accelerate's state
         self.accelerator = make_accelerator(args)

@@ -19,7 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from base_model.generate import SamplingConfig, generate
-from base_model.sequence import is_until_stop, pad_left, pad_right
+from base_model.sequence import is_until_stop, pad_left, pad_right, round_up
+
+ROW_STEP = 16  # tokens; rows of a pass are as long as a multiple of it
 
 
 @dataclass
@@ -48,7 +50,7 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Packed:
-    """Some episodes as the arguments of `ActorCritic.forward`, cut to the longest of them."""
+    """Some episodes as the arguments of `ActorCritic.forward`, cut to the longest of them or a little above."""
 
     tokens_BT: Tensor
     place_N: Tensor  # flattened place of the token before each response token
@@ -62,7 +64,8 @@ class Packed:
 
 def pack(tokens_BT: Tensor, prompt_tokens_B: Tensor, response_tokens_B: Tensor) -> Packed:
     """Places and targets of every response token; entry n is the same token as the n-th True of `is_response_BR`."""
-    n_tokens, n_response = int((prompt_tokens_B + response_tokens_B).max()), int(response_tokens_B.max())
+    n_response = int(response_tokens_B.max())
+    n_tokens = min(round_up(int((prompt_tokens_B + response_tokens_B).max()), ROW_STEP), tokens_BT.shape[1])
     tokens_BT = tokens_BT[:, :n_tokens].contiguous()
     places_R = torch.arange(n_response, device=tokens_BT.device)
     is_response_BR = places_R < response_tokens_B.unsqueeze(1)

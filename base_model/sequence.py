@@ -96,6 +96,13 @@ def position_ids(is_pad_BT: Tensor) -> Tensor:
     return (~is_pad_BT).long().cumsum(1).sub_(1).clamp_(min=0)
 
 
+def round_up(count: int, multiple: int) -> int:
+    """The least multiple of `multiple` that is not below `count`.
+
+    Lengths rounded up are few: on a CPU every new shape of a bf16 product leaves a kernel in memory, and costs the time to make it."""
+    return -(-count // multiple) * multiple
+
+
 def is_until_stop(tokens_BR: Tensor, stop_token_ids: Iterable[int]) -> Tensor:
     """True from the first token of a row to its first stop token, that one included; (B, R) bool. A row without a stop
     token is True throughout. It looks at stop tokens, not at padding, so pad == eos cannot eat a row's last token."""

@@ -12,6 +12,7 @@ shuffles; and a run that is resumed, or split over processes, meets the same bat
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -55,6 +56,7 @@ class PairTrainingConfig:
     max_length: int | None = (
         None  # tokens of prompt + answer; longer pairs are left out and counted; None: the model's context
     )
+    pad_to_multiple_of: int = 16  # tokens; rows of few lengths keep memory flat and save time on a CPU
     precision: str = (
         "auto"  # bf16, fp16 or fp32 in the forward pass (weights stay fp32); auto: what is fast on this machine
     )
@@ -71,6 +73,7 @@ class PairTrainingConfig:
             "gradient_accumulation_steps",
             "num_train_epochs",
             "logging_steps",
+            "pad_to_multiple_of",
         )
         for name in positive:
             if not getattr(self, name) > 0:
@@ -167,9 +170,9 @@ def load_for_reward(folder: Path | str, seed: int) -> PreTrainedModel:
 
 
 def trainer_arguments(
-    config_class: type, config: PairTrainingConfig, *, output_dir: Path | str, seed: int, **decided: Any
+    config_class: type, config: PairTrainingConfig, *, context: int, output_dir: Path | str, seed: int, **decided: Any
 ) -> Any:
-    """`sft.training.trainer_arguments` for pairs that come cut and in the order of all epochs."""
+    """`sft.training.trainer_arguments` for pairs that come cut and in the order of all epochs, for a model of `context` tokens."""
     return training.trainer_arguments(
         config_class,
         config,
@@ -179,6 +182,7 @@ def trainer_arguments(
         train_sampling_strategy="sequential",
         dataloader_drop_last=True,
         max_length=None,
+        pad_to_multiple_of=math.gcd(config.pad_to_multiple_of, context),  # a row that fits is never padded past the end
         **decided,
     )
 
@@ -222,9 +226,11 @@ def make_trainer(
     check_tokenizer(tokenizer)
     ease_attention(model, find_precision(config.precision))
     model.config.pad_token_id = tokenizer.pad_token_id
-    limit = config.max_length or model.config.max_position_embeddings
+    context = model.config.max_position_embeddings
     counts = Counter() if counts is None else counts
-    _, rows = fitting_pairs(tokenizer, pairs, limit, counts, cut_long_prompts=config.cut_long_prompts)
+    _, rows = fitting_pairs(
+        tokenizer, pairs, config.max_length or context, counts, cut_long_prompts=config.cut_long_prompts
+    )
     lengths = [max(len(row["chosen_ids"]), len(row["rejected_ids"])) for row in rows]
     for row in rows:
         margin = config.margin_coefficient * row.pop("margin")
@@ -235,7 +241,7 @@ def make_trainer(
         adapter = peft_config(lora)
         adapter.task_type = "SEQ_CLS"
         adapter.modules_to_save = ["score"]  # the new head has no pretrained part to adapt
-    args = trainer_arguments(RewardConfig, config, output_dir=output_dir, seed=seed)
+    args = trainer_arguments(RewardConfig, config, context=context, output_dir=output_dir, seed=seed)
     trainer = RewardTrainer(
         model=model,
         args=args,

@@ -340,7 +340,7 @@ def toy_gap_closed(seed, pairs, batch, folder, lr=2e-3):
     tokenizer = make_tokenizer()
     tokenizer.pad_token = "a"  # padding is masked, never looked for
     args = trainer_arguments(
-        DPOConfig, config, output_dir=folder, seed=seed, beta=toy.beta, precompute_ref_log_probs=True
+        DPOConfig, config, context=1, output_dir=folder, seed=seed, beta=toy.beta, precompute_ref_log_probs=True
     )
     trainer = _trainer_class()(
         model=model,

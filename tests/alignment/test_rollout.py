@@ -20,14 +20,20 @@ def model(dialect):
 
 
 def test_pack_by_hand():
-    # Row 0: prompt 5 6, response 7 8 9. Row 1: prompt 5, response 7. Padded with 0 to 6.
-    tokens_BT = torch.tensor([[5, 6, 7, 8, 9, 0], [5, 7, 0, 0, 0, 0]])
+    # Row 0: prompt 5 6, response 7 8 9. Row 1: prompt 5, response 7. Padded with 0 to 20, cut to 16.
+    tokens_BT = torch.tensor([[5, 6, 7, 8, 9] + [0] * 15, [5, 7] + [0] * 18])
     packed = pack(tokens_BT, torch.tensor([2, 1]), torch.tensor([3, 1]))
-    assert packed.tokens_BT.shape == (2, 5), "cut to the longest row"
-    assert packed.place_N.tolist() == [1, 2, 3, 5], "the token before each response token, rows of width 5"
+    assert packed.tokens_BT.shape == (2, 16), "cut to the longest row, rounded up"
+    assert packed.place_N.tolist() == [1, 2, 3, 16], "the token before each response token, rows of width 16"
     assert packed.target_N.tolist() == [7, 8, 9, 7]
     assert packed.is_response_BR.tolist() == [[True, True, True], [True, False, False]]
     assert packed.spread(torch.tensor([1.0, 2.0, 3.0, 4.0])).tolist() == [[1, 2, 3], [4, 0, 0]]
+
+
+def test_rows_are_not_made_longer_than_they_came():
+    tokens_BT = torch.tensor([[5, 6, 7, 8, 9, 0], [5, 7, 0, 0, 0, 0]])
+    packed = pack(tokens_BT, torch.tensor([2, 1]), torch.tensor([3, 1]))
+    assert packed.tokens_BT.shape == (2, 6) and packed.place_N.tolist() == [1, 2, 3, 6]
 
 
 def test_batches_by_length_hold_every_row_once_and_neighbours_in_length():

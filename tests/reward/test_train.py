@@ -143,6 +143,18 @@ def test_a_stopped_and_resumed_run_ends_with_the_same_bits(start, lora, tmp_path
     assert losses[14:] == [entry["loss"] for entry in resumed.state.log_history if "loss" in entry][14:]
 
 
+@pytest.mark.parametrize(("context", "multiple"), [(128, 16), (100, 4), (99, 1)])
+def test_rows_are_padded_to_few_lengths_and_never_past_the_last_position(
+    context, multiple, chat_checkpoint, chat_tokenizer, tmp_path
+):
+    model = load_for_reward(chat_checkpoint, seed=3)
+    model.config.max_position_embeddings = context
+    trainer = make_trainer(model, chat_tokenizer, made_pairs(), settings(), output_dir=tmp_path, seed=3)
+    assert trainer.args.pad_to_multiple_of == multiple
+    lengths = {batch["input_ids"].shape[1] for batch in trainer.get_train_dataloader()}
+    assert lengths and max(lengths) <= context and all(length % multiple == 0 for length in lengths)
+
+
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(chat_checkpoint):
     heads = [load_for_reward(chat_checkpoint, seed).score.weight for seed in (3, 3, 4)]
     assert torch.equal(heads[0], heads[1]) and not torch.equal(heads[0], heads[2])
@@ -269,10 +281,10 @@ def test_other_trainer_fields_pass_through_and_unknown_ones_are_named(tmp_path):
     from trl import RewardConfig
 
     arguments = trainer_arguments(
-        RewardConfig, settings(trainer=json.dumps({"adam_beta2": 0.95})), output_dir=tmp_path, seed=1
+        RewardConfig, settings(trainer=json.dumps({"adam_beta2": 0.95})), context=64, output_dir=tmp_path, seed=1
     )
     assert arguments.adam_beta2 == 0.95 and arguments.report_to in ([], "none")
     with pytest.raises(ValueError, match="RewardConfig has no field 'adam_beta3'; did you mean 'adam_beta"):
-        trainer_arguments(RewardConfig, settings(trainer={"adam_beta3": 1}), output_dir=tmp_path, seed=1)
+        trainer_arguments(RewardConfig, settings(trainer={"adam_beta3": 1}), context=64, output_dir=tmp_path, seed=1)
     with pytest.raises(ValueError, match="'seed' is set by its own option"):
-        trainer_arguments(RewardConfig, settings(trainer={"seed": 1}), output_dir=tmp_path, seed=1)
+        trainer_arguments(RewardConfig, settings(trainer={"seed": 1}), context=64, output_dir=tmp_path, seed=1)
