@@ -2,7 +2,8 @@
 
 `GPT.forward` is the form to read and to train; here a step of a small model is mostly the cost of calling operations, so
 there are no modules, biases and residual sums are part of the matrix products, and views of the cache are made once a step for all
-layers. It works on the tensors of a `GPT` or of a transformers GPT-2 or Llama, with no copy of them.
+layers. It works on the tensors of a `GPT` or of a transformers GPT-2 or Llama, with no copy of them, save that small matrices that
+read the same input are put side by side.
 
 Shapes: B rows, T prompt tokens, N = B or B*T vectors, D model width, H query heads, K key/value heads, G = H/K, E width of a
 head, S filled slots of the cache, L layers. Prompts are padded on the left, so that all rows continue in the same slot.
@@ -21,6 +22,8 @@ from torch import Tensor
 
 from base_model.gpt import GPTConfig, attend, rotary_table
 
+STACKED_AT_MOST = 2**20  # numbers; below it a product costs more to call than to compute
+
 
 class Linear(NamedTuple):
     """y = x @ weight + bias. Several matrices (q, k, v; gate, up) stand for one that has their columns side by side."""
@@ -30,8 +33,11 @@ class Linear(NamedTuple):
 
     @classmethod
     def of(cls, tensors: dict, name: str) -> Linear:
-        weights = tuple(weight.t() for weight in tensors[f"{name}.weight"])
-        return cls(weights, tensors.get(f"{name}.bias", (None,) * len(weights)))
+        parts = tensors[f"{name}.weight"]
+        biases = tensors.get(f"{name}.bias", (None,) * len(parts))
+        if len(parts) > 1 and biases[0] is None and sum(part.numel() for part in parts) <= STACKED_AT_MOST:
+            parts, biases = (torch.cat(parts),), (None,)
+        return cls(tuple(part.t() for part in parts), biases)
 
     def __call__(self, x_ND: Tensor, out: tuple[Tensor | None, ...] = (None, None, None)) -> list[Tensor]:
         """One result a matrix, written into `out` where that is given."""
