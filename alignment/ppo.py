@@ -116,6 +116,8 @@ class PPOTrainer:
             if trunk is not None:
                 base = trunk.get_base_model() if is_peft(trunk) else trunk
                 ease_attention(base, self.accelerator.mixed_precision)
+                if args.torch_compile:  # in place: names in checkpoints stay
+                    base.base_model.compile()
         self.fingerprint = training_state.frozen_fingerprint(self.module)
         self.wrapped, self.policy_optimizer, self.critic_optimizer = self._prepare()
         with self.full_weights():
@@ -131,6 +133,7 @@ class PPOTrainer:
             "betas": (args.adam_beta1, args.adam_beta2),
             "eps": args.adam_epsilon,
             "weight_decay": args.weight_decay,
+            "fused": self.accelerator.device.type in ("cpu", "cuda", "mps"),
         }
         critic_lr = 3 * args.learning_rate if args.critic_learning_rate is None else args.critic_learning_rate
         return self.accelerator.prepare(

@@ -1,6 +1,6 @@
 """One PPO trainer in a process of its own, for `recipes.bench ppo`: `trl`, or ours as `separate` or `shared`.
 
-    python -m recipes.bench._ppo_trainer KIND PRESET PRECISION ORACLE FOLDER
+    python -m recipes.bench._ppo_trainer KIND PRESET PRECISION ORACLE FOLDER eager|compiled
 
 Reads JSON lines: {"updates": n} trains n updates and answers with seconds by part; {"learn": n} trains a fresh policy for n updates and
 answers with its (KL, reward) curve, measured by this project's own sampling and forward for either trainer.
@@ -17,8 +17,10 @@ from typing import Any
 from recipes.bench.ppo import ANSWER
 
 EPISODES, PROMPT_TOKENS, RESPONSE_TOKENS, MICROBATCH, PASSES, KL_COEF, LEARNING_RATE = 64, 24, 32, 16, 4, 0.05, 3e-4
-IS_BF16 = sys.argv[3:4] == ["bf16"]
+IS_BF16, IS_COMPILED = sys.argv[3:4] == ["bf16"], sys.argv[6:7] == ["compiled"]
 SPECIAL = ("<pad>", "<bos>", "<eos>")
+LOW, LOW_SHARE = 256, 1 / 8  # of the 2,048 words of llama-2m
+LOW_STD = (LOW_SHARE * (1 - LOW_SHARE) / RESPONSE_TOKENS) ** 0.5
 
 
 def make_tokenizer(n_vocabulary: int):
@@ -60,9 +62,15 @@ def make_prompts(n_vocabulary: int, count: int, seed: int) -> list[str]:
     return [" ".join(f"w{word}" for word in row) for row in words]
 
 
-def even_words(prompts, completions, **columns) -> list[float]:
-    """The reward that is learnt: the share of even-numbered words."""
-    return [sum(int(word[1:]) % 2 == 0 for word in text.split()) / max(1, len(text.split())) for text in completions]
+def share_of_low_words(completions) -> list[float]:
+    """Of each answer the share of words whose number is below LOW."""
+    return [sum(int(word[1:]) < LOW for word in text.split()) / max(1, len(text.split())) for text in completions]
+
+
+def low_words(prompts, completions, **columns) -> list[float]:
+    """The reward that is learnt: that share in standard deviations (of answers of random words, an eighth of them low), so that KL_COEF
+    does not drown it."""
+    return [(share - LOW_SHARE) / LOW_STD for share in share_of_low_words(completions)]
 
 
 class Clock:
@@ -98,7 +106,7 @@ class Ours:
             folder, max_steps=updates, rollout_batch_size=EPISODES, max_completion_length=RESPONSE_TOKENS, kl_coef=KL_COEF,
             num_ppo_epochs=PASSES, num_mini_batches=1, per_device_train_batch_size=MICROBATCH, learning_rate=LEARNING_RATE,
             critic_learning_rate=LEARNING_RATE, critic=kind, critic_warmup_steps=0, bf16=IS_BF16, use_cpu=True, disable_tqdm=True,
-            alarm_eos_rate=None,
+            alarm_eos_rate=None, score_clip=None, torch_compile=IS_COMPILED,
         )  # fmt: skip
         self.trainer = PPOTrainer(
             self.policy, reward or classifier, args, rows, processing_class=self.tokenizer,
@@ -140,7 +148,8 @@ class TRL:
             num_mini_batches=1, num_ppo_epochs=PASSES, total_episodes=EPISODES * updates, response_length=RESPONSE_TOKENS,
             stop_token="eos", temperature=1.0, kl_coef=KL_COEF, learning_rate=LEARNING_RATE, missing_eos_penalty=1.0,
             adam_epsilon=1e-5, bf16=IS_BF16, gradient_checkpointing=False, use_cpu=True, report_to=[], save_strategy="no",
-            disable_tqdm=True, num_sample_generations=0, local_rollout_forward_batch_size=EPISODES, logging_steps=10**9,
+            disable_tqdm=True, torch_compile=IS_COMPILED, num_sample_generations=0,
+            local_rollout_forward_batch_size=EPISODES, logging_steps=10**9,
         )  # fmt: skip
 
         class Look(TrainerCallback):
@@ -174,19 +183,19 @@ class TRL:
         return parts
 
 
-def even_words_module():
-    """`even_words` as the module that TRL wants: its "hidden state" is the share of even words from the prompt's end to there."""
+def low_words_module():
+    """`low_words` as the module that TRL wants: its "hidden state" is the reward of the words from the prompt's end to there."""
     from types import SimpleNamespace
 
     import torch
 
     class Backbone(torch.nn.Module):
         def forward(self, input_ids, **_):
-            is_even_BT = (input_ids % 2 == 0).float()
-            is_even_BT[:, :PROMPT_TOKENS] = 0
+            is_low_BT = ((input_ids >= len(SPECIAL)) & (input_ids < LOW)).float()
+            is_low_BT[:, :PROMPT_TOKENS] = 0
             places_T = torch.arange(input_ids.shape[1]) - PROMPT_TOKENS + 1
-            share_BT = is_even_BT.cumsum(1) / places_T.clamp(min=1)
-            return SimpleNamespace(hidden_states=[share_BT.unsqueeze(-1)])
+            share_BT = is_low_BT.cumsum(1) / places_T.clamp(min=1)
+            return SimpleNamespace(hidden_states=[((share_BT - LOW_SHARE) / LOW_STD).unsqueeze(-1)])
 
     class Module(torch.nn.Module):
         base_model_prefix = "backbone"
@@ -218,7 +227,7 @@ def yardstick(policy, tokenizer):
         )
         kl_B = masked_sum(rollout.logprob_BR - rollout.reference_BR, rollout.is_response_BR, dim=1)
         texts = tokenizer.batch_decode(responses, skip_special_tokens=True)
-        points.append([kl_B.mean().item(), sum(even_words(None, texts)) / len(texts)])
+        points.append([kl_B.mean().item(), sum(share_of_low_words(texts)) / len(texts)])
 
     return points, look
 
@@ -229,7 +238,7 @@ def reply(answer: dict) -> None:
 
 
 def main() -> None:
-    kind, preset_name, _, oracle, folder = sys.argv[1:]
+    kind, preset_name, _, oracle, folder, _ = sys.argv[1:]
     if kind == "trl":
         sys.path.insert(0, oracle)
     trainer = None
@@ -257,13 +266,13 @@ def learn(kind: str, preset_name: str, folder: str, updates: int) -> list[list[f
     """The (KL, reward) curve of a fresh policy over some updates, its start included."""
     if kind == "trl":
         looks: list = []
-        made = TRL(preset_name, folder, even_words_module(), updates, look=lambda: looks[0]())
+        made = TRL(preset_name, folder, low_words_module(), updates, look=lambda: looks[0]())
         points, look = yardstick(made.policy, made.tokenizer)
         looks.append(look)
         look()
         made.trainer.train()
     else:
-        made = Ours(kind, preset_name, folder, even_words, updates)
+        made = Ours(kind, preset_name, folder, low_words, updates)
         points, look = yardstick(made.policy, made.tokenizer)
         look()
         made.learn(updates, look)

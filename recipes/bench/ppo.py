@@ -33,7 +33,7 @@ class Trainer:
         self.kind = kind
         oracle = str(Path(options.oracle).resolve())
         command = [sys.executable, "-m", "recipes.bench._ppo_trainer", kind, options.preset]
-        command += [options.precision, oracle, f"{folder}/{kind}"]
+        command += [options.precision, oracle, f"{folder}/{kind}", "compiled" if options.torch_compile else "eager"]
         self.log = open(f"{folder}/{kind}.log", "w+")  # noqa: SIM115 - closed with the process
         self.process = subprocess.Popen(
             command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True
@@ -76,6 +76,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--preset", default="llama-2m", help="a size in base_model/gpt.py")
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"), help="of all trainers (autocast)")
+    parser.add_argument("--torch_compile", action="store_true", help="of all trainers' models; the first round pays")
     parser.add_argument("--rounds", type=int, default=5, help="counted rounds; one more warms up")
     parser.add_argument("--updates", type=int, default=2, help="updates in a round")
     parser.add_argument("--learning_updates", type=int, default=40, help="updates of the run that is judged; 0: none")
@@ -109,8 +110,9 @@ def _speed(trainers: list[Trainer], options: argparse.Namespace) -> None:
     )
     episodes = rounds[trainers[0].kind][0]["episodes"]
     print(machine())
+    how = f"{options.precision}, compiled" if options.torch_compile else options.precision
     print(
-        f"{options.preset}, {options.precision}, {episodes // options.updates} episodes an update; medians of "
+        f"{options.preset}, {how}, {episodes // options.updates} episodes an update; medians of "
         f"{options.rounds} rounds in turn; CPU time is what a busy machine leaves comparable"
     )
     print(
@@ -128,7 +130,7 @@ def _speed(trainers: list[Trainer], options: argparse.Namespace) -> None:
 def _learning(trainers: list[Trainer], updates: int) -> None:
     curves = {trainer.kind: trainer.ask(learn=updates)["curve"] for trainer in trainers}
     common = min(max(kl for kl, _ in curve) for curve in curves.values())
-    print(f"\nreward on held-out prompts (share of even words; {updates} updates), one yardstick for all:")
+    print(f"\nreward on held-out prompts (share of low-numbered words; {updates} updates), one yardstick for all:")
     for kind, curve in curves.items():
         kl, reward = curve[-1]
         at_common = f"{reward_at_kl(curve, common):.3f} at KL {common:.2f}"

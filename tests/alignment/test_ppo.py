@@ -238,6 +238,26 @@ def test_gradient_checkpointing_gives_the_same_gradient(tmp_path, tokenizer, dia
         torch.testing.assert_close(gradients[1][name], expected, atol=1e-7, rtol=1e-5)
 
 
+@pytest.mark.slow  # compiling takes a minute
+@pytest.mark.parametrize("adapter", [None, lora], ids=["full", "lora"])
+def test_compiled_trunks_give_the_same_episodes_and_gradient(tmp_path, tokenizer, dialect, adapter):
+    gradients = []
+    for is_on in (False, True):
+        made = trainer(
+            tmp_path, tokenizer, dialect, peft_config=adapter and adapter(), torch_compile=is_on, critic="separate"
+        )
+        trunks = (made.policy.base_model, made.module.critic)
+        assert all((trunk._compiled_call_impl is not None) == is_on for trunk in trunks if adapter is None)
+        names = set(made.module.state_dict())
+        rollout = made.rollout(0)
+        gradients.append((names, rollout, gradient(made, rollout, *made.advantages(rollout)[0])))
+    (names, rollout, eager), (compiled_names, compiled_rollout, compiled) = gradients
+    assert names == compiled_names and torch.equal(rollout.tokens_BT, compiled_rollout.tokens_BT)
+    torch.testing.assert_close(compiled_rollout.logprob_BR, rollout.logprob_BR, atol=1e-5, rtol=0)
+    for name, expected in eager.items():
+        torch.testing.assert_close(compiled[name], expected, atol=1e-6, rtol=1e-3)
+
+
 def test_messages_go_through_the_chat_template(tmp_path, tokenizer):
     import copy
 
