@@ -46,11 +46,14 @@ def special_ids(tokenizer: Any, args: PPOConfig) -> tuple[list[int], int]:
     return list(stops), pad
 
 
+def context_tokens(model: Any) -> int:
+    """The longest row that the model reads; a very large number where it has no learned or stated limit."""
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2**31
+
+
 def room_tokens(model: Any, args: PPOConfig) -> int:
     """The longest prompt that leaves room for max_completion_length in the model's context. Raises ValueError if none does."""
-    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if context is None:  # no learned or stated limit
-        return 2**31
+    context = context_tokens(model)
     if args.max_completion_length >= context:
         raise ValueError(
             f"max_completion_length {args.max_completion_length} leaves no room for a prompt in the model's context of {context}"

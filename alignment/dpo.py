@@ -215,11 +215,12 @@ def _trainer_class() -> type:
             """(pairs,) float32 log-probabilities of chosen and of rejected answers under the reference; from the cache if it has them."""
             from safetensors.torch import load_file, save_file
 
-            content = [list(distinct[name]) for name in ("prompt_ids", "chosen_ids", "rejected_ids")]
-            key = json.dumps([self._precompute_model_hash, self.accelerator.mixed_precision, self.ld_alpha, content])
-            file = (
-                self._cache and self._cache / f"reference-{hashlib.sha256(key.encode()).hexdigest()[:24]}.safetensors"
+            digest = hashlib.sha256(
+                json.dumps([self._precompute_model_hash, self.accelerator.mixed_precision, self.ld_alpha]).encode()
             )
+            for row in distinct:
+                digest.update(json.dumps([row[name] for name in ("prompt_ids", "chosen_ids", "rejected_ids")]).encode())
+            file = self._cache and self._cache / f"reference-{digest.hexdigest()[:24]}.safetensors"
             if file and file.is_file():
                 found = load_file(file)
                 return found["chosen"], found["rejected"]

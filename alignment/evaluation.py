@@ -55,7 +55,8 @@ def _evaluate_places(
     completions = trainer.processing_class.batch_decode(responses, skip_special_tokens=True)
     episodes = measure_episodes(
         trainer.wrapped, batch.ids, responses, stop_token_ids=trainer.stop_token_ids, pad_id=trainer.pad_id,
-        batch_size=args.per_device_train_batch_size, device=trainer.accelerator.device, want_value=False,
+        batch_size=args.per_device_train_batch_size, context_tokens=trainer.context_tokens,
+        device=trainer.accelerator.device, want_value=False,
     )  # fmt: skip
     kl_B = masked_sum(episodes.logprob_BR - episodes.reference_BR, episodes.is_response_BR, dim=1).tolist()
     weight_K = torch.tensor([reward.weight for reward in trainer.rewards])

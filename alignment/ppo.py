@@ -34,7 +34,7 @@ from torch import Tensor
 from alignment import losses, returns, training_state
 from alignment.actor_critic import ActorCritic, build_critic, build_policy, is_peft, set_gradient_checkpointing
 from alignment.alarms import Alarm, curve_alarms, gold_alarms
-from alignment.build import build_judges, critic_start, load_model, room_tokens, special_ids
+from alignment.build import build_judges, context_tokens, critic_start, load_model, room_tokens, special_ids
 from alignment.config import PPOConfig
 from alignment.evaluation import evaluate_policy, write_samples
 from alignment.machine import full_weights, make_accelerator, own_shards
@@ -91,6 +91,7 @@ class PPOTrainer:
         device = self.accelerator.device
         self.rewards = build_rewards(reward_funcs, args.reward_weights, reward_processing_classes, device)
         self.judges = build_judges(eval_judges, device)
+        self.context_tokens = context_tokens(model)
         prompt_limits = {"room_tokens": room_tokens(model, args), "overlong": args.overlong_prompts}
         self.prompts = PromptSet(train_dataset, self.processing_class, name="train_dataset", **prompt_limits)
         self.eval_prompts = None
@@ -242,7 +243,7 @@ class PPOTrainer:
         clock.lap("scoring")
         rollout = measure_episodes(
             self.wrapped, batch.ids, responses, stop_token_ids=self.stop_token_ids, pad_id=self.pad_id,
-            batch_size=args.per_device_train_batch_size, device=accelerator.device,
+            batch_size=args.per_device_train_batch_size, context_tokens=self.context_tokens, device=accelerator.device,
         )  # fmt: skip
         rollout.score_BK = score_BK.to(accelerator.device)
         rollout = gather_rollout(rollout, accelerator)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from base_model.generate import SamplingConfig, generate
@@ -152,14 +153,18 @@ def measure_episodes(
     stop_token_ids: Sequence[int],
     pad_id: int,
     batch_size: int,
+    context_tokens: int,
     device: Any,
     want_value: bool = True,
 ) -> Rollout:
     """The episodes with the policy's, the reference's and the critic's numbers at every response token; no scores yet.
 
-    module: an ActorCritic, prepared by accelerate or not. Rows of one length go through together."""
+    module: an ActorCritic, prepared by accelerate or not. Rows of one length go through together, padded to a multiple of ROW_STEP but to
+    no more than `context_tokens`."""
     rows = [[*prompt, *response] for prompt, response in zip(prompt_ids, responses, strict=True)]
+    longest = max(len(row) for row in rows)
     tokens_BT, _ = pad_right(rows, pad_id, device=device)
+    tokens_BT = F.pad(tokens_BT, (0, min(round_up(longest, ROW_STEP), context_tokens) - longest), value=pad_id)
     prompt_tokens_B = torch.tensor([len(prompt) for prompt in prompt_ids], device=device)
     response_tokens_B = torch.tensor([len(response) for response in responses], device=device)
     stops = set(stop_token_ids)

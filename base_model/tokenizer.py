@@ -36,6 +36,7 @@ PAD, BOS, EOS, SYSTEM, USER, ASSISTANT = SPECIAL_TOKENS = (
 )
 UNKNOWN = "<|unknown|>"  # character tokenizers only: a character that the training text did not hold
 ESCAPE = "\ufdd0"
+TEXTS_AT_ONCE = 512  # encoded together: the library keeps offsets and masks of all of them beside the ids
 # Words with one leading space or mark, digits in pairs at most (so that 1, 12 and 99 are one token each and a small vocabulary is not
 # spent on numbers), runs of marks, runs of white space.
 WORD_PATTERN = (
@@ -98,13 +99,19 @@ def encode_texts(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> li
     """Ids of each text as content: no special token is added, and none is recognised in the text.
 
     Works with any fast tokenizer; those made here also bring back every character (see the module's text)."""
-    if knows_escape(tokenizer):
-        backend = tokenizer.backend_tokenizer
+    is_escaped, backend = knows_escape(tokenizer), tokenizer.backend_tokenizer
+    if is_escaped:
         backend.no_truncation()  # a trainer may have left these on; content is always whole here
         backend.no_padding()
-        encodings = backend.encode_batch_fast([escape_special(text) for text in texts], add_special_tokens=False)
-        return [encoding.ids for encoding in encodings]
-    return tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"] if texts else []
+    ids: list[list[int]] = []
+    for start in range(0, len(texts), TEXTS_AT_ONCE):
+        batch = list(texts[start : start + TEXTS_AT_ONCE])
+        if is_escaped:
+            encodings = backend.encode_batch_fast([escape_special(text) for text in batch], add_special_tokens=False)
+            ids += [encoding.ids for encoding in encodings]
+        else:
+            ids += tokenizer(batch, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    return ids
 
 
 def encode_text(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:

@@ -15,7 +15,7 @@ Miller 2024, arXiv:2411.00640 (clustered standard errors and power for evaluatio
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from statistics import NormalDist
@@ -23,6 +23,8 @@ from statistics import NormalDist
 import numpy as np
 
 RESAMPLES = 2000  # bootstrap draws
+BLOCK = 1_000_000  # of their counts that are drawn and multiplied at once
+CACHED = 8_000_000  # counts that are kept at most, a byte each, for the next metric of the same items
 PERMUTATIONS = (
     50_000  # random swaps, where there are too many to enumerate: Holm over 500 tests can still find p < 0.01
 )
@@ -296,26 +298,35 @@ def _cluster_sums(stats_NK: np.ndarray, clusters: Sequence | None) -> np.ndarray
 
 @lru_cache(maxsize=8)
 def resample_counts(units: int, resamples: int, seed: int) -> np.ndarray:
-    """How often each unit appears in each resample, (R, U): resampling is then one matrix product."""
-    generator = np.random.default_rng(seed)
-    index_RU = generator.integers(units, size=(resamples, units))
-    flat = index_RU + units * np.arange(resamples)[:, None]
-    counts_RU = np.bincount(flat.ravel(), minlength=resamples * units).reshape(resamples, units)
-    counts_RU = counts_RU.astype(np.float64)
+    """How often each unit appears in each resample, (R, U) uint8: resampling is then one matrix product."""
+    counts_RU = np.concatenate(list(_count_blocks(units, resamples, seed)))
     counts_RU.setflags(write=False)
     return counts_RU
 
 
+def _count_blocks(units: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """The rows of `resample_counts`, BLOCK counts at a time. (Beyond 255 units, one drawn 256 times has a chance of 1e-500.)"""
+    generator = np.random.default_rng(seed)
+    for rows in _row_blocks(units, resamples):
+        n_rows = rows.stop - rows.start
+        index_RU = generator.integers(units, size=(n_rows, units)) + units * np.arange(n_rows)[:, None]
+        yield np.bincount(index_RU.ravel(), minlength=n_rows * units).reshape(n_rows, units).astype(np.uint8)
+
+
+def _row_blocks(units: int, resamples: int) -> list[slice]:
+    block = max(1, BLOCK // units)
+    return [slice(start, min(start + block, resamples)) for start in range(0, resamples, block)]
+
+
 def _resampled_sums(stats_UK: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """(R, K) sums over resampled units; blocks of draws keep the count matrix under 64 MiB."""
+    """(R, K) sums over resampled units, in memory that does not grow with them."""
     units = len(stats_UK)
-    block = max(1, min(resamples, 8_000_000 // units))
-    parts = []
-    for start in range(0, resamples, block):
-        rows = min(block, resamples - start)
-        make = resample_counts if block == resamples else resample_counts.__wrapped__  # cache only what fits
-        parts.append(make(units, rows, seed + start) @ stats_UK)
-    return np.concatenate(parts)
+    if resamples * units <= CACHED:
+        counts_RU = resample_counts(units, resamples, seed)
+        blocks = (counts_RU[rows] for rows in _row_blocks(units, resamples))
+    else:
+        blocks = _count_blocks(units, resamples, seed)
+    return np.concatenate([block.astype(np.float64) @ stats_UK for block in blocks])
 
 
 def _expanded_percentiles(draws_R: np.ndarray, units: int, confidence: float) -> tuple[float, float]:

@@ -223,7 +223,15 @@ def yardstick(policy, tokenizer):
         responses = sample_responses(policy, ids, sampling, is_ours=True, pad_id=0, seed=5)
         module = ActorCritic(policy, build_critic(policy, "shared")[1], reference=start)
         rollout = measure_episodes(
-            module, ids, responses, stop_token_ids=[2], pad_id=0, batch_size=64, device="cpu", want_value=False
+            module,
+            ids,
+            responses,
+            stop_token_ids=[2],
+            pad_id=0,
+            batch_size=64,
+            context_tokens=64,
+            device="cpu",
+            want_value=False,
         )
         kl_B = masked_sum(rollout.logprob_BR - rollout.reference_BR, rollout.is_response_BR, dim=1)
         texts = tokenizer.batch_decode(responses, skip_special_tokens=True)

@@ -4,7 +4,11 @@
 
 Each stage runs on 1, 4 and 16 times the data, each time in a process of its own, so that its peak memory is its own (a worker process that
 needs more than its parent counts instead). The training stages do as many times the steps. Writes scaling.md and scaling.svg; expect about
-10 minutes on 2 cores, exponents within 0.1 of 1, and peaks that grow by less than a tenth. --share 0.1: all sizes a tenth of that.
+10 minutes on 2 cores and exponents within 0.1 of 1. --share 0.1: all sizes a tenth of that.
+
+A batch takes the memory of its longest row, and more data has longer ones; so every size has the longest few rows of the largest, and what
+grows is due to their number alone. What a training stage's peak still grows by is the heap between tensors of other sizes: it comes to an
+end when every length has been met (--sizes 4 16 64 shows it).
 
 The exponent. A stage takes t(n) = start-up + b n^e. Differences between sizes know nothing of the start-up, and where each size is r times
 the one before, t(r n) - t(n) = b (r^e - 1) n^e: e is the slope of their logarithms over log n. One that is 1.0 +- 0.1 is called linear.
@@ -43,6 +47,7 @@ UNIT = {  # what size 1 has of everything
 }
 EPOCHS_READ = 100  # of the shards: one is over in a moment
 ROWS, CONTEXT = 32, 256
+LONGEST = 4  # rows that every size has the same
 LINEAR = 0.1  # how far from 1 an exponent may be
 FLAT = 1.1  # how many times the first size's peak the last one's may be
 
@@ -258,6 +263,8 @@ def prepare(folder: str, sizes: Sequence[int], share: float, stages: Sequence[st
 
     make("tokenizer", "tokenising", _tokenize(data, parents, 1))
     tokenizer = AutoTokenizer.from_pretrained(parents / "tokenizer")
+    for size in sizes[:-1]:
+        share_longest(tokenizer, Path(folder, f"x{sizes[-1]}"), Path(folder, f"x{size}"))
     for size in sizes:
         texts = read_texts(Source(f"{folder}/x{size}/general.jsonl"))
         write_shards(texts, tokenizer, f"{folder}/x{size}/shards")
@@ -283,6 +290,24 @@ def write_data(folder: Path, size: float) -> None:
     items = make_task("tinytown_qa", 1, 4 * max(2, round(UNIT["heldout_prompts"] * size / 4)))
     for name, rows in (("pairs", pairs), ("benchmarks/tinytown_qa", items)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def share_longest(tokenizer: Any, largest: Path, folder: Path) -> None:
+    """In every file of `folder` the last rows give way to the LONGEST rows with most tokens of that file in `largest`."""
+    from base_model.tokenizer import encode_texts
+
+    def longer_row(line: str) -> str:  # each answer of a pair is a row of its own
+        pair = json.loads(line)
+        if "rejected" in pair:
+            del pair[min("chosen", "rejected", key=lambda side: len(pair[side]))]
+        return json.dumps(pair, ensure_ascii=False)
+
+    for path in folder.rglob("*.jsonl"):
+        lines = (largest / path.relative_to(folder)).read_text(encoding="utf-8").splitlines(keepends=True)
+        tokens = [len(ids) for ids in encode_texts(tokenizer, [longer_row(line) for line in lines])]
+        longest = [lines[i] for i in sorted(range(len(lines)), key=tokens.__getitem__)[-LONGEST:]]
+        others = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        path.write_text("".join([*others[: -len(longest)], *longest]), encoding="utf-8")
 
 
 def machine_line() -> str:
@@ -327,7 +352,8 @@ def table(found: Mapping[str, Mapping[int, Measured]], machine: str) -> str:
     body = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
     return (
         f"# Time and memory as the data grows\n\n    python -m recipes.bench scaling\n\n{body}\n\n"
-        "Each number is one run in a process of its own. The exponent is that of time in size, after the start-up; "
+        f"Each number is one run in a process of its own; every size has the {LONGEST} longest rows of the largest. The exponent is "
+        "that of time in size, after the start-up; "
         f"linear is 1.0 +- {LINEAR}. Flat: the peak at {names[-1]} is at most {FLAT} times that at {names[0]}. {machine}.\n\n"
         "![time and memory](scaling.svg)\n"
     )

@@ -108,11 +108,14 @@ def test_an_episodes_numbers_do_not_depend_on_its_neighbours(tmp_path, tokenizer
     made = trainer(tmp_path, tokenizer, dialect)
     prompts, responses = [[1, 5, 6], [1], [1, 9, 9, 9, 9, 9]], [[7, 8, 2], [4], [5, 5, 5, 5, 5]]
     options = {"stop_token_ids": [2], "pad_id": 0, "device": "cpu"}
-    together = measure_episodes(made.wrapped, prompts, responses, batch_size=3, **options)
+    together = measure_episodes(made.wrapped, prompts, responses, batch_size=3, context_tokens=12, **options)
     assert together.is_stopped_B.tolist() == [True, False, False]
+    assert together.tokens_BT.shape == (3, 12), (
+        "a longest row of 11 goes up to a multiple of 16, but not past the context"
+    )
     for row in range(3):
         alone = measure_episodes(
-            made.wrapped, prompts[row : row + 1], responses[row : row + 1], batch_size=1, **options
+            made.wrapped, prompts[row : row + 1], responses[row : row + 1], batch_size=1, context_tokens=64, **options
         )
         for name in ("logprob_BR", "reference_BR", "value_BR", "entropy_BR"):
             expected = getattr(alone, name)[0]

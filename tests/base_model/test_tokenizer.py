@@ -91,7 +91,8 @@ def test_a_saved_tokenizer_is_the_same_under_auto_classes_of_both_dialects(token
         assert loaded.model_max_length == 77 and loaded.padding_side == "left" and knows_escape(loaded)
 
 
-def test_encoding_in_a_batch_equals_encoding_one_by_one(tokenizer):
+def test_encoding_in_a_batch_equals_encoding_one_by_one(tokenizer, monkeypatch):
+    monkeypatch.setattr("base_model.tokenizer.TEXTS_AT_ONCE", 2)
     texts = [*TEXTS, "", "a"]
     assert encode_texts(tokenizer, texts) == [encode_text(tokenizer, text) for text in texts]
 
@@ -102,7 +103,7 @@ def test_truncation_left_on_by_someone_does_not_cut_content(tokenizer):
     assert encode_text(tokenizer, TEXTS[0]) == whole
 
 
-def test_a_foreign_tokenizer_encodes_content_without_its_special_tokens():
+def test_a_foreign_tokenizer_encodes_content_without_its_special_tokens(monkeypatch):
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -111,7 +112,8 @@ def test_a_foreign_tokenizer_encodes_content_without_its_special_tokens():
     foreign = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>")
     assert not knows_escape(foreign)
     assert foreign("a</s>")["input_ids"] == [4, foreign.eos_token_id]
-    assert encode_texts(foreign, ["a</s>b"]) == [[4, 0, 1, 2, 3, 5]]
+    monkeypatch.setattr("base_model.tokenizer.TEXTS_AT_ONCE", 2)
+    assert encode_texts(foreign, ["a</s>b", "b", "ab"]) == [[4, 0, 1, 2, 3, 5], [5], [4, 5]]
     assert encode_texts(foreign, []) == []
 
 

@@ -102,6 +102,18 @@ def test_paired_difference_of_ratios_equals_the_difference_of_the_two_ratios():
     assert d.low < d.mean < d.high
 
 
+@pytest.mark.parametrize("cached", [0, 10**9])
+def test_resamples_drawn_in_blocks_are_those_drawn_at_once(monkeypatch, cached):
+    values_NK, drawn = (
+        np.random.default_rng(3).normal(size=(30, 2)),
+        np.random.default_rng(7).integers(30, size=(50, 30)),
+    )
+    monkeypatch.setattr(s, "BLOCK", 100)  # 3 rows of 30
+    monkeypatch.setattr(s, "CACHED", cached)
+    s.resample_counts.cache_clear()
+    np.testing.assert_allclose(s._resampled_sums(values_NK, 50, 7), values_NK[drawn].sum(1), rtol=0, atol=1e-12)
+
+
 def test_bootstrap_interval_agrees_with_scipys_percentiles_on_a_large_sample():
     from scipy.stats import bootstrap
 

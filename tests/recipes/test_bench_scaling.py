@@ -1,5 +1,6 @@
 """The scaling benchmark's arithmetic by hand, its verdicts, and that it runs, each stage in a process of its own."""
 
+import json
 import math
 import subprocess
 import sys
@@ -51,6 +52,23 @@ def test_the_table_says_what_is_not_linear_and_what_grows():
     assert rows[3][6:8] == ["2.00", "no"] and rows[3][-2:] == ["2.00", "no"]
     assert rows[4][6:8] == ["nan", "no"] and rows[4][-2:] == ["1.00", "yes"]
     assert scaling.figure_svg(found) == scaling.figure_svg(found), "same numbers, same bytes"
+
+
+def test_every_size_gets_the_rows_with_most_tokens_of_the_largest(tmp_path):
+    from base_model.tokenizer import character_tokenizer
+
+    def pair(prompt, chosen, rejected):
+        return json.dumps({"prompt": prompt, "chosen": chosen, "rejected": rejected}) + "\n"
+
+    long, even = pair("p", "b" * 90, ""), pair("p", "b" * 60, "c" * 60)  # an answer of 90 and two of 60
+    for name, first, count in (("large", even + long, 98), ("small", "", 20)):
+        (tmp_path / name).mkdir()
+        rows = [pair("a" * (i % 7), "bb", "cc") for i in range(count)]
+        (tmp_path / name / "pairs.jsonl").write_text(first + "".join(rows))
+    scaling.share_longest(character_tokenizer([long, even, *rows]), tmp_path / "large", tmp_path / "small")
+    lines = (tmp_path / "small" / "pairs.jsonl").read_text().splitlines(keepends=True)
+    assert len(lines) == 20 and lines[-2:] == [even, long]
+    assert lines[:4] == [pair("a" * i, "bb", "cc") for i in range(4)]
 
 
 def test_the_process_that_starts_the_stages_is_small():
