@@ -47,7 +47,7 @@ def special_ids(tokenizer: Any, args: PPOConfig) -> tuple[list[int], int]:
 
 
 def context_tokens(model: Any) -> int:
-    """The longest row that the model reads; a very large number where it has no learned or stated limit."""
+    """Tokens of the longest row that the model reads; 2**31 where it has no learned or stated limit."""
     return getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2**31
 
 

@@ -43,6 +43,7 @@ from alignment.prompts import PromptSet
 from alignment.rollout import Rollout, by_length, gather_rollout, measure_episodes, pack, sample_responses
 from alignment.scoring import build_rewards, score_all
 from base_model.generate import SamplingConfig, supports
+from base_model.optim import FUSED_DEVICES
 from base_model.precision import keep_freed_memory
 from base_model.sequence import masked_mean, masked_sum, masked_whiten
 from sft.attention import ease_attention
@@ -91,7 +92,6 @@ class PPOTrainer:
         device = self.accelerator.device
         self.rewards = build_rewards(reward_funcs, args.reward_weights, reward_processing_classes, device)
         self.judges = build_judges(eval_judges, device)
-        self.context_tokens = context_tokens(model)
         prompt_limits = {"room_tokens": room_tokens(model, args), "overlong": args.overlong_prompts}
         self.prompts = PromptSet(train_dataset, self.processing_class, name="train_dataset", **prompt_limits)
         self.eval_prompts = None
@@ -113,12 +113,13 @@ class PPOTrainer:
                 parameter.data = parameter.data.float()  # Adam's small steps would be rounded away
         if args.gradient_checkpointing:
             set_gradient_checkpointing(self.module)
-        for trunk in (policy, self.module.reference, critic):
-            if trunk is not None:
-                base = trunk.get_base_model() if is_peft(trunk) else trunk
-                ease_attention(base, self.accelerator.mixed_precision)
-                if args.torch_compile:  # in place: names in checkpoints stay
-                    base.base_model.compile()
+        readers = [each for each in (policy, self.module.reference, critic) if each is not None]
+        bases = [each.get_base_model() if is_peft(each) else each for each in readers]
+        self.context_tokens = min(context_tokens(base) for base in bases)
+        for base in bases:
+            ease_attention(base, self.accelerator.mixed_precision)
+            if args.torch_compile:  # in place: names in checkpoints stay
+                base.base_model.compile()
         self.fingerprint = training_state.frozen_fingerprint(self.module)
         self.wrapped, self.policy_optimizer, self.critic_optimizer = self._prepare()
         with self.full_weights():
@@ -134,7 +135,7 @@ class PPOTrainer:
             "betas": (args.adam_beta1, args.adam_beta2),
             "eps": args.adam_epsilon,
             "weight_decay": args.weight_decay,
-            "fused": self.accelerator.device.type in ("cpu", "cuda", "mps"),
+            "fused": self.accelerator.device.type in FUSED_DEVICES,
         }
         critic_lr = 3 * args.learning_rate if args.critic_learning_rate is None else args.critic_learning_rate
         return self.accelerator.prepare(

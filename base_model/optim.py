@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 OPTIMIZERS = ("adamw", "muon")
+FUSED_DEVICES = ("cpu", "cuda", "mps")  # where torch has AdamW as one kernel
 SCHEDULES = ("cosine", "wsd")
 
 
@@ -43,7 +44,7 @@ def make_optimizers(
         {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    is_fused = all(p.device.type in ("cpu", "cuda", "mps") for p in rest)
+    is_fused = all(p.device.type in FUSED_DEVICES for p in rest)
     optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=lr, betas=betas, fused=is_fused)]
     if inside:
         optimizers.append(torch.optim.Muon(inside, lr=muon_lr, weight_decay=weight_decay, momentum=muon_momentum))

@@ -6,7 +6,7 @@
 
 Samples `answers` to each prompt, asks about `pairs_per_prompt` of their pairs, and writes train.jsonl and heldout.jsonl (TRL's prompt,
 chosen, rejected; split by prompt). Every answer and verdict is on disk before the next is asked for: stop at any time, and the same
-command with --resume goes on, to the same pairs. The tiny config makes about 6,600 pairs in under 30 s on 2 cores.
+command with --resume goes on, to the same pairs. The tiny config makes about 6,600 pairs in 30 s on 2 cores.
 """
 
 import random

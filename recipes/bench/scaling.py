@@ -297,10 +297,10 @@ def share_longest(tokenizer: Any, largest: Path, folder: Path) -> None:
     from base_model.tokenizer import encode_texts
 
     def longer_row(line: str) -> str:  # each answer of a pair is a row of its own
-        pair = json.loads(line)
-        if "rejected" in pair:
-            del pair[min("chosen", "rejected", key=lambda side: len(pair[side]))]
-        return json.dumps(pair, ensure_ascii=False)
+        row = json.loads(line)
+        if "rejected" in row:
+            del row[min("chosen", "rejected", key=lambda side: len(row[side]))]
+        return json.dumps(row, ensure_ascii=False)
 
     for path in folder.rglob("*.jsonl"):
         lines = (largest / path.relative_to(folder)).read_text(encoding="utf-8").splitlines(keepends=True)

@@ -187,7 +187,7 @@ def test_log_likelihood_of_answers_is_the_sum_by_hand_and_padding_changes_nothin
         torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-5)
 
 
-def test_reference_log_probabilities_are_kept_in_a_file_named_by_their_content(tokenizer, tmp_path, quiet):
+def test_reference_log_probabilities_are_kept_in_a_file_named_by_their_content(tokenizer, tmp_path, quiet, monkeypatch):
     cache = tmp_path / "cache"
     first = trainer_of(tokenizer, quiet(), tmp_path, cache=cache)
     (file,) = cache.glob("*.safetensors")
@@ -197,6 +197,9 @@ def test_reference_log_probabilities_are_kept_in_a_file_named_by_their_content(t
     assert first.train_dataset["ref_chosen_logps"] == again.train_dataset["ref_chosen_logps"]
     trainer_of(tokenizer, quiet(), tmp_path, cache=cache, reference=random_model("llama", len(tokenizer), seed=5))
     assert len(list(cache.glob("*.safetensors"))) == 2
+    monkeypatch.setitem(PAIRS[-1], "rejected", PAIRS[-1]["rejected"] + " now")  # the last of many: every pair counts
+    trainer_of(tokenizer, quiet(), tmp_path, cache=cache)
+    assert len(list(cache.glob("*.safetensors"))) == 3
 
 
 def test_pairs_that_are_too_long_are_counted(tokenizer):

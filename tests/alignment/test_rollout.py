@@ -122,6 +122,16 @@ def test_an_episodes_numbers_do_not_depend_on_its_neighbours(tmp_path, tokenizer
             torch.testing.assert_close(getattr(together, name)[row, : len(expected)], expected, atol=1e-5, rtol=0)
 
 
+def test_rows_are_padded_to_no_more_than_the_shortest_context_of_all_that_read_them(tmp_path, tokenizer):
+    longest = int(trainer(tmp_path, tokenizer, max_completion_length=12).rollout(0).tokens_B.max())
+    assert longest % 16, "or padding would have nothing to do"
+    reference = random_model("gpt2", len(tokenizer), seed=1)
+    reference.config.n_positions = longest
+    reference.transformer.wpe = torch.nn.Embedding.from_pretrained(reference.transformer.wpe.weight[:longest].detach())
+    rollout = trainer(tmp_path, tokenizer, max_completion_length=12, ref_model=reference).rollout(0)
+    assert rollout.tokens_BT.shape[1] == longest
+
+
 def test_left_padding_in_generation_changes_no_response(model):
     """GPT-2's learned positions would: a prompt must sample alike beside longer prompts and alone."""
     options = {"is_ours": False, "pad_id": 0}
