@@ -15,7 +15,7 @@ Legend: B rows, T tokens of prompt + response, N response tokens of all rows pac
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
@@ -27,6 +27,9 @@ from base_model.sequence import aligned_logprobs, entropy_nats, round_up
 
 REFERENCE_ADAPTER = "reference"
 PLACE_STEP = 64  # places that reach the head at once are a multiple of it
+# For torch.compile on a CPU: what takes more than 8 operations to make is kept where it is used again. By default (30) the cosines of the
+# rotary embedding are computed anew in every layer and head: an update of a 2 M model takes 0.73 s instead of 0.70.
+REUSE = {"realize_opcount_threshold": 8}
 
 
 class TokenOutputs(NamedTuple):
@@ -57,8 +60,17 @@ class ActorCritic(nn.Module):
         self.reference = reference if isinstance(reference, nn.Module) else None
         self.reference_adapter = reference if isinstance(reference, str) else None
         self.temperature = temperature
+        self._aligned_logprobs, self._entropy_nats = aligned_logprobs, entropy_nats
         self._no_split_modules = getattr(policy, "_no_split_modules", None)  # FSDP shards along these
         self.train(False)
+
+    def compile_parts(self, trunks: Iterable[nn.Module]) -> None:
+        """Let torch compile what takes the time: each trunk, in place (names in checkpoints stay), and the passes over V."""
+        on_cpu = self.value_head.weight.device.type == "cpu"
+        for trunk in trunks:
+            trunk.compile(options=REUSE if on_cpu else None)
+        self._aligned_logprobs = torch.compile(aligned_logprobs)
+        self._entropy_nats = torch.compile(entropy_nats)
 
     def train(self, mode: bool = True) -> "ActorCritic":
         """Stays in eval mode whatever is asked (no dropout); only gradient checkpointing is told that training goes on."""
@@ -95,7 +107,7 @@ class ActorCritic(nn.Module):
                 return TokenOutputs(self._logprobs(logits_NV, target_N)[:n_tokens])
         logits_NV, hidden_ND = packed_logits(self.policy, tokens_BT, place_N)
         logprob_N = self._logprobs(logits_NV, target_N)[:n_tokens]
-        entropy_N = entropy_nats(self._tempered(logits_NV))[:n_tokens] if want_entropy else None
+        entropy_N = self._entropy_nats(self._tempered(logits_NV))[:n_tokens] if want_entropy else None
         if not want_value:
             return TokenOutputs(logprob_N, None, entropy_N)
         if self.critic is not None:
@@ -111,7 +123,7 @@ class ActorCritic(nn.Module):
         return logits_NV if self.temperature == 1.0 else logits_NV.float() / self.temperature
 
     def _logprobs(self, logits_NV: Tensor, target_N: Tensor) -> Tensor:
-        return aligned_logprobs(self._tempered(logits_NV), target_N)
+        return self._aligned_logprobs(self._tempered(logits_NV), target_N)
 
     def _values(self, hidden_ND: Tensor) -> Tensor:
         with torch.autocast(hidden_ND.device.type, enabled=False):  # a bfloat16 value would have 3 digits

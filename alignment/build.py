@@ -6,7 +6,6 @@ from typing import Any
 
 from alignment.config import PPOConfig
 from alignment.scoring import Reward, build_rewards
-from reward.model import RewardModel
 
 
 def load_model(model: Any, tokenizer: Any) -> tuple[Any, Any]:
@@ -69,10 +68,9 @@ def build_judges(judges: Mapping[str, Any] | None, device: Any) -> list[Reward]:
 def critic_start(rewards: Sequence[Reward], policy: Any) -> Any:
     """The first reward model that reads the policy's tokens, to start a separate critic from; None if there is none."""
     for reward in rewards:
-        owner = getattr(reward.function, "__self__", None)
-        if isinstance(owner, RewardModel):
-            sizes = {model.config.get_text_config().vocab_size for model in (owner.model, policy)}
+        if (found := reward.model) is not None:
+            sizes = {model.config.get_text_config().vocab_size for model in (found.model, policy)}
             if len(sizes) == 1:
-                owner.model.config.reward_mean, owner.model.config.reward_std = owner.mean, owner.std
-                return owner.model
+                found.model.config.reward_mean, found.model.config.reward_std = found.mean, found.std
+                return found.model
     return None

@@ -88,7 +88,7 @@ class PPOConfig:
     bf16: bool | None = None  # None: where the device computes in it fast
     use_cpu: bool = False
     gradient_checkpointing: bool = False
-    torch_compile: bool = False  # of every trunk, in the first update: 20 s or more, worth it where hundreds follow
+    torch_compile: bool = False  # in the first update: 20 s or more, worth it where hundreds follow
 
     # Watching and keeping
     logging_steps: int = 1

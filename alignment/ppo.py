@@ -118,8 +118,8 @@ class PPOTrainer:
         self.context_tokens = min(context_tokens(base) for base in bases)
         for base in bases:
             ease_attention(base, self.accelerator.mixed_precision)
-            if args.torch_compile:  # in place: names in checkpoints stay
-                base.base_model.compile()
+        if args.torch_compile:
+            self.module.compile_parts([base.base_model for base in bases])
         self.fingerprint = training_state.frozen_fingerprint(self.module)
         self.wrapped, self.policy_optimizer, self.critic_optimizer = self._prepare()
         with self.full_weights():
@@ -240,7 +240,7 @@ class PPOTrainer:
             )  # fmt: skip
         clock.lap("rollout")
         completions = self.processing_class.batch_decode(responses, skip_special_tokens=True)
-        score_BK = score_all(self.rewards, batch.prompts, completions, batch.columns)
+        score_BK = score_all(self.rewards, batch.prompts, completions, batch.columns, autocast=accelerator.autocast)
         clock.lap("scoring")
         rollout = measure_episodes(
             self.wrapped, batch.ids, responses, stop_token_ids=self.stop_token_ids, pad_id=self.pad_id,

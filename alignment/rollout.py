@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from base_model.generate import SamplingConfig, generate
-from base_model.sequence import is_until_stop, pad_left, pad_right, round_up
+from base_model.sequence import is_until_stop, pad_left, pad_right, round_up_eighth
 
 ROW_STEP = 16  # tokens; rows of a pass are as long as a multiple of it
 
@@ -66,7 +66,7 @@ class Packed:
 def pack(tokens_BT: Tensor, prompt_tokens_B: Tensor, response_tokens_B: Tensor) -> Packed:
     """Places and targets of every response token; entry n is the same token as the n-th True of `is_response_BR`."""
     n_response = int(response_tokens_B.max())
-    n_tokens = min(round_up(int((prompt_tokens_B + response_tokens_B).max()), ROW_STEP), tokens_BT.shape[1])
+    n_tokens = min(round_up_eighth(int((prompt_tokens_B + response_tokens_B).max())), tokens_BT.shape[1])
     tokens_BT = tokens_BT[:, :n_tokens].contiguous()
     places_R = torch.arange(n_response, device=tokens_BT.device)
     is_response_BR = places_R < response_tokens_B.unsqueeze(1)
@@ -164,7 +164,7 @@ def measure_episodes(
     rows = [[*prompt, *response] for prompt, response in zip(prompt_ids, responses, strict=True)]
     longest = max(len(row) for row in rows)
     tokens_BT, _ = pad_right(rows, pad_id, device=device)
-    tokens_BT = F.pad(tokens_BT, (0, min(round_up(longest, ROW_STEP), context_tokens) - longest), value=pad_id)
+    tokens_BT = F.pad(tokens_BT, (0, min(round_up_eighth(longest), context_tokens) - longest), value=pad_id)
     prompt_tokens_B = torch.tensor([len(prompt) for prompt in prompt_ids], device=device)
     response_tokens_B = torch.tensor([len(response) for response in responses], device=device)
     stops = set(stop_token_ids)

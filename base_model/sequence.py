@@ -103,6 +103,11 @@ def round_up(count: int, multiple: int) -> int:
     return -(-count // multiple) * multiple
 
 
+def round_up_eighth(count: int) -> int:
+    """The least length not below `count` of the eight that an octave has (64, 72, .. 128, 144, .. 256): at most an eighth more."""
+    return round_up(count, 1 << max(0, count.bit_length() - 4))
+
+
 def is_until_stop(tokens_BR: Tensor, stop_token_ids: Iterable[int]) -> Tensor:
     """True from the first token of a row to its first stop token, that one included; (B, R) bool. A row without a stop
     token is True throughout. It looks at stop tokens, not at padding, so pad == eos cannot eat a row's last token."""

@@ -5,7 +5,7 @@ import torch
 
 from alignment.rollout import by_length, measure_episodes, pack, sample_responses
 from base_model.generate import SamplingConfig, generate
-from base_model.sequence import token_logprobs
+from base_model.sequence import round_up_eighth, token_logprobs
 from tests.alignment.ppo_setup import lively, trainer
 from tests.conftest import random_model
 
@@ -20,20 +20,20 @@ def model(dialect):
 
 
 def test_pack_by_hand():
-    # Row 0: prompt 5 6, response 7 8 9. Row 1: prompt 5, response 7. Padded with 0 to 20, cut to 16.
-    tokens_BT = torch.tensor([[5, 6, 7, 8, 9] + [0] * 15, [5, 7] + [0] * 18])
-    packed = pack(tokens_BT, torch.tensor([2, 1]), torch.tensor([3, 1]))
-    assert packed.tokens_BT.shape == (2, 16), "cut to the longest row, rounded up"
-    assert packed.place_N.tolist() == [1, 2, 3, 16], "the token before each response token, rows of width 16"
+    # Row 0: a prompt of 14 tokens, response 7 8 9. Row 1: prompt 5, response 7. Padded with 0 to 20; the longest has 17.
+    tokens_BT = torch.tensor([[5] * 14 + [7, 8, 9] + [0] * 3, [5, 7] + [0] * 18])
+    packed = pack(tokens_BT, torch.tensor([14, 1]), torch.tensor([3, 1]))
+    assert packed.tokens_BT.shape == (2, 18), "cut to the longest row, rounded up"
+    assert packed.place_N.tolist() == [13, 14, 15, 18], "the token before each response token, rows of width 18"
     assert packed.target_N.tolist() == [7, 8, 9, 7]
     assert packed.is_response_BR.tolist() == [[True, True, True], [True, False, False]]
     assert packed.spread(torch.tensor([1.0, 2.0, 3.0, 4.0])).tolist() == [[1, 2, 3], [4, 0, 0]]
 
 
 def test_rows_are_not_made_longer_than_they_came():
-    tokens_BT = torch.tensor([[5, 6, 7, 8, 9, 0], [5, 7, 0, 0, 0, 0]])
-    packed = pack(tokens_BT, torch.tensor([2, 1]), torch.tensor([3, 1]))
-    assert packed.tokens_BT.shape == (2, 6) and packed.place_N.tolist() == [1, 2, 3, 6]
+    tokens_BT = torch.tensor([[5] * 14 + [7, 8, 9], [5, 7] + [0] * 15])
+    packed = pack(tokens_BT, torch.tensor([14, 1]), torch.tensor([3, 1]))
+    assert packed.tokens_BT.shape == (2, 17) and packed.place_N.tolist() == [13, 14, 15, 17]
 
 
 def test_batches_by_length_hold_every_row_once_and_neighbours_in_length():
@@ -106,13 +106,11 @@ def test_transformers_generation_samples_the_models_distribution(model):
 
 def test_an_episodes_numbers_do_not_depend_on_its_neighbours(tmp_path, tokenizer, dialect):
     made = trainer(tmp_path, tokenizer, dialect)
-    prompts, responses = [[1, 5, 6], [1], [1, 9, 9, 9, 9, 9]], [[7, 8, 2], [4], [5, 5, 5, 5, 5]]
+    prompts, responses = [[1, 5, 6], [1], [1, *[9] * 27]], [[7, 8, 2], [4], [5, 5, 5, 5, 5]]
     options = {"stop_token_ids": [2], "pad_id": 0, "device": "cpu"}
-    together = measure_episodes(made.wrapped, prompts, responses, batch_size=3, context_tokens=12, **options)
+    together = measure_episodes(made.wrapped, prompts, responses, batch_size=3, context_tokens=35, **options)
     assert together.is_stopped_B.tolist() == [True, False, False]
-    assert together.tokens_BT.shape == (3, 12), (
-        "a longest row of 11 goes up to a multiple of 16, but not past the context"
-    )
+    assert together.tokens_BT.shape == (3, 35), "a longest row of 33 goes up to 36, but not past the context"
     for row in range(3):
         alone = measure_episodes(
             made.wrapped, prompts[row : row + 1], responses[row : row + 1], batch_size=1, context_tokens=64, **options
@@ -124,7 +122,7 @@ def test_an_episodes_numbers_do_not_depend_on_its_neighbours(tmp_path, tokenizer
 
 def test_rows_are_padded_to_no_more_than_the_shortest_context_of_all_that_read_them(tmp_path, tokenizer):
     longest = int(trainer(tmp_path, tokenizer, max_completion_length=12).rollout(0).tokens_B.max())
-    assert longest % 16, "or padding would have nothing to do"
+    assert round_up_eighth(longest) > longest, "or padding would have nothing to do"
     reference = random_model("gpt2", len(tokenizer), seed=1)
     reference.config.n_positions = longest
     reference.transformer.wpe = torch.nn.Embedding.from_pretrained(reference.transformer.wpe.weight[:longest].detach())

@@ -84,3 +84,19 @@ def test_scores_stand_in_a_column_a_function_and_equal_names_are_numbered():
     rewards = build_rewards([length, length], [1.0, 0.5])
     assert [(reward.name, reward.weight) for reward in rewards] == [("length_0", 1.0), ("length_1", 0.5)]
     assert score_all(rewards, ["p"] * 3, ["a", "bb", ""], {}).tolist() == [[1, 1], [2, 2], [0, 0]]
+
+
+def test_reward_models_alone_compute_under_autocast(tokenizer):
+    seen = []
+
+    def judge(prompts, completions):
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return [0.0] * len(completions)
+
+    model = classifier("llama", vocab=len(tokenizer))
+    model.config.pad_token_id = tokenizer.pad_token_id
+    rewards = build_rewards([model, judge], tokenizers=[tokenizer, None])
+    inputs = (rewards, ["The baker"] * 2, [" keeps bread.", " it rains"], {})
+    exact, rough = (score_all(*inputs, **how)[:, 0] for how in ({}, {"autocast": lambda: torch.autocast("cpu")}))
+    assert seen == [False, False]
+    assert not exact.equal(rough) and torch.allclose(exact, rough, rtol=0.02, atol=0.02)  # bfloat16 has 8 bits

@@ -16,6 +16,7 @@ from base_model.sequence import (
     pad_left,
     pad_right,
     position_ids,
+    round_up_eighth,
     shift,
     token_logprobs,
 )
@@ -128,6 +129,15 @@ def test_whitening_over_two_processes_equals_whitening_of_their_rows_together():
 def test_position_ids_count_real_tokens_and_are_0_on_left_padding():
     is_pad = torch.tensor([[True, True, False, False], [False, False, False, True]])
     assert position_ids(is_pad).tolist() == [[0, 0, 0, 1], [0, 1, 2, 2]]
+
+
+def test_lengths_rounded_up_are_few_and_little_longer():
+    assert [round_up_eighth(n) for n in (0, 1, 7, 15, 16, 17, 56, 57, 63, 65, 128, 129, 250)] == [
+        0, 1, 7, 15, 16, 18, 56, 60, 64, 72, 128, 144, 256,
+    ]  # fmt: skip
+    rounded = {n: round_up_eighth(n) for n in range(1, 4097)}
+    assert all(n <= longer <= 1.125 * n for n, longer in rounded.items())
+    assert len({longer for longer in rounded.values() if 128 < longer <= 256}) == 8
 
 
 def test_a_response_runs_to_its_first_stop_token_inclusive():
