@@ -15,6 +15,9 @@ import torch
 
 PRECISIONS = ("bf16", "fp16", "fp32")
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+# Tokens of a forward pass without gradients: what a layer makes of so many stays in the cache. Reward models 128 and 320 wide score rows of
+# 40 to 200 tokens 1.3 and 1.1 times as fast as in batches of 16,384, and hold less memory (two cores).
+CPU_BATCH_TOKENS = 4096
 LEAST_GAIN = (
     1.2  # bf16 must win by this factor: it costs accuracy, and a near tie would fall differently from run to run
 )

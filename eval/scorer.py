@@ -21,10 +21,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from base_model.precision import CPU_BATCH_TOKENS
+
 LEAST_SHARED = 0.25  # a request joins a row when this share of its tokens is then not computed again
 LONGEST_ROW = 1024  # tokens: attention in a row of branches is quadratic, so rows of many branches are cut here
 HEAD_BYTES = 64 * 2**20  # logits held at once
-CPU_BATCH_TOKENS = 4096  # larger batches are no faster on a CPU and hold more memory
 
 Request = tuple[Sequence[int], Sequence[int]]
 

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from base_model.chat import render_prompt
-from base_model.precision import find_device
+from base_model.precision import CPU_BATCH_TOKENS, find_device
 from base_model.sequence import pad_right, position_ids
 from base_model.tokenizer import encode_texts
 from reward.preferences import Prompt, prompt_key
 
-BATCH_TOKENS = 16_384  # tokens of a padded batch; a batch of one row may hold more
+BATCH_TOKENS = 16_384  # tokens of a padded batch on an accelerator; a batch of one row may hold more
 
 
 def check_tokenizer(tokenizer: Any) -> None:
@@ -84,10 +84,10 @@ def padded_scores(model: Any, tokens_BT: Tensor, is_pad_BT: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def score_rows(model: Any, rows: Sequence[Sequence[int]], pad_id: int, *, batch_tokens: int = BATCH_TOKENS) -> Tensor:
+def score_rows(model: Any, rows: Sequence[Sequence[int]], pad_id: int, *, batch_tokens: int | None = None) -> Tensor:
     """Raw score of each row of ids, (len(rows),) float32 on the CPU, in the order given, whatever the batch size (to 1e-5).
 
-    Rows are batched by length. Raises ValueError for a row longer than the model's context."""
+    Rows are batched by length; batch_tokens None: what suits the device. Raises ValueError for a row longer than the model's context."""
     limit = getattr(model.config, "max_position_embeddings", None)
     for i, row in enumerate(rows):
         if limit is not None and len(row) > limit:
@@ -95,6 +95,7 @@ def score_rows(model: Any, rows: Sequence[Sequence[int]], pad_id: int, *, batch_
                 f"answer {i} is {len(row)} tokens long with its prompt; this reward model reads at most {limit}"
             )
     device = next(model.parameters()).device
+    batch_tokens = batch_tokens or (CPU_BATCH_TOKENS if device.type == "cpu" else BATCH_TOKENS)
     scores = torch.empty(len(rows), dtype=torch.float32)
     was_training = model.training
     model.eval()
