@@ -1,10 +1,11 @@
 """Scaling: seconds and peak memory of every stage as its data grows. Is time linear, is memory flat?
 
-    python -m recipes.bench scaling [--sizes 1 4 16] [--stages cleaning pretrain] [--share 1.0] [--out recipes/results]
+    python -m recipes.bench scaling [--sizes 1 4 16] [--runs 3] [--stages cleaning pretrain] [--share 1.0] [--out recipes/results]
 
 Each stage runs on 1, 4 and 16 times the data, each time in a process of its own, so that its peak memory is its own (a worker process that
-needs more than its parent counts instead). The training stages do as many times the steps. Writes scaling.md and scaling.svg; expect about
-10 minutes on 2 cores and exponents within 0.1 of 1. --share 0.1: all sizes a tenth of that.
+needs more than its parent counts instead). The training stages do as many times the steps. Sizes take turns and medians of the runs count:
+two threads fill the heap in another order each time, and one peak is another by a tenth. Writes scaling.md and scaling.svg; expect about
+20 minutes on 2 cores and exponents within 0.1 of 1. --share 0.1: all sizes a tenth of that.
 
 A batch takes the memory of its longest row, and more data has longer ones; so every size has the longest few rows of the largest, and what
 grows is due to their number alone. What a training stage's peak still grows by is the heap between tensors of other sizes: it comes to an
@@ -22,6 +23,7 @@ import json
 import math
 import platform
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -68,9 +70,15 @@ class Measured:
     peak_mib: float
 
 
+def median(runs: Sequence[Measured]) -> Measured:
+    """The median of the seconds and that of the peaks."""
+    return Measured(*(statistics.median(getattr(run, field) for run in runs) for field in ("seconds", "peak_mib")))
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="recipes.bench scaling", description=__doc__.split("\n")[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[1, 4, 16], help="each the same times the one before")
+    parser.add_argument("--runs", type=int, default=3, help="of each stage and size; medians count")
     parser.add_argument("--stages", nargs="+", choices=list(STAGES), default=list(STAGES), metavar="STAGE")
     parser.add_argument("--share", type=float, default=1.0, help="of the usual data, for a shorter run")
     parser.add_argument("--out", type=Path, default=ROOT / "recipes" / "results")
@@ -81,14 +89,13 @@ def main(argv: list[str] | None = None) -> None:
         folder = Path(temporary)
         call_apart("prepare", str(folder), options.sizes, options.share, options.stages)
         for stage in options.stages:
-            found[stage] = {}
-            for size in options.sizes:
-                found[stage][size] = Measured(**call_apart("measure", stage, str(folder), size, options.share))
-                print(
-                    f"{stage} x{size}: {found[stage][size].seconds:.1f} s, {found[stage][size].peak_mib:.0f} MiB",
-                    flush=True,
-                )
-    text = table(found, call_apart("machine_line"))
+            runs: dict[int, list[Measured]] = {size: [] for size in options.sizes}
+            for run in range(options.runs):
+                for size, measured in runs.items():
+                    measured.append(Measured(**call_apart("measure", stage, str(folder), size, options.share, run)))
+                    print(f"{stage} x{size}: {measured[-1].seconds:.1f} s, {measured[-1].peak_mib:.0f} MiB", flush=True)
+            found[stage] = {size: median(measured) for size, measured in runs.items()}
+    text = table(found, options.runs, call_apart("machine_line"))
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "scaling.md").write_text(text, encoding="utf-8")
     (options.out / "scaling.svg").write_text(figure_svg(found), encoding="utf-8")
@@ -205,11 +212,11 @@ def call_apart(function: str, *arguments: Any) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure(stage: str, folder: str, size: int, share: float) -> dict[str, float]:
+def measure(stage: str, folder: str, size: int, share: float, run_number: int) -> dict[str, float]:
     """Run a stage on data of `size`; its seconds, imports of the large packages not counted, and its peak memory."""
     from recipes.stage_process import PRELOADED
 
-    data, parents, out = Path(folder, f"x{size}"), Path(folder, "parents"), Path(folder, f"{stage}-x{size}")
+    data, parents, out = (Path(folder, name) for name in (f"x{size}", "parents", f"{stage}-x{size}-{run_number}"))
     settings = STAGES[stage].settings(data, parents, size * share)
     out.mkdir()
     if stage == "loading":
@@ -335,7 +342,7 @@ def start_up_s(sizes: Sequence[int], seconds: Sequence[float]) -> float:
     return seconds[0] - sizes[0] * (seconds[-1] - seconds[0]) / (sizes[-1] - sizes[0])
 
 
-def table(found: Mapping[str, Mapping[int, Measured]], machine: str) -> str:
+def table(found: Mapping[str, Mapping[int, Measured]], runs: int, machine: str) -> str:
     """The measurements and what follows from them, as Markdown."""
     sizes = list(next(iter(found.values())))
     names = [f"{size}x" for size in sizes]
@@ -352,8 +359,8 @@ def table(found: Mapping[str, Mapping[int, Measured]], machine: str) -> str:
     body = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
     return (
         f"# Time and memory as the data grows\n\n    python -m recipes.bench scaling\n\n{body}\n\n"
-        f"Each number is one run in a process of its own; every size has the {LONGEST} longest rows of the largest. The exponent is "
-        "that of time in size, after the start-up; "
+        f"Each number is the median of {runs} runs, each in its own process; every size has the {LONGEST} longest rows of the largest. "
+        "The exponent is that of time in size, after the start-up; "
         f"linear is 1.0 +- {LINEAR}. Flat: the peak at {names[-1]} is at most {FLAT} times that at {names[0]}. {machine}.\n\n"
         "![time and memory](scaling.svg)\n"
     )

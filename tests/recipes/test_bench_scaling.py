@@ -24,6 +24,10 @@ def test_the_exponent_of_four_sizes_is_a_least_squares_slope():
     assert scaling.exponent([1, 2, 4, 8], [1, 2, 4, 12]) == pytest.approx(1.5)
 
 
+def test_seconds_and_peaks_have_a_median_each():
+    assert scaling.median([Measured(1, 30), Measured(2, 10), Measured(9, 20)]) == Measured(2, 20)
+
+
 def test_seconds_that_do_not_grow_have_no_exponent():
     assert math.isnan(scaling.exponent([1, 4, 16], [5, 5, 6]))
 
@@ -45,7 +49,7 @@ def test_the_table_says_what_is_not_linear_and_what_grows():
     }
     rows = [
         [cell.strip() for cell in line.split("|")[1:-1]]
-        for line in scaling.table(found, "a machine").splitlines()
+        for line in scaling.table(found, 3, "a machine").splitlines()
         if line.startswith("| ")
     ]
     assert ";".join(rows[2]) == "cleaning;documents;13.0;22.0;58.0;10.0;1.00;yes;500;520;540;1.08;yes"
@@ -83,7 +87,8 @@ def test_a_stage_that_fails_is_told_with_its_output():
 
 
 def ran(folder, *stages):
-    scaling.main(["--sizes", "1", "2", "4", "--share", "0.03", "--stages", *stages, "--out", str(folder)])
+    few = ["--sizes", "1", "2", "4", "--runs", "1", "--share", "0.03"]
+    scaling.main([*few, "--stages", *stages, "--out", str(folder)])
     text = (folder / "scaling.md").read_text()
     assert "<svg" in (folder / "scaling.svg").read_text()
     return {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| ")}
