@@ -18,7 +18,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -255,7 +256,7 @@ def check_start(trainer: DPOTrainer) -> float:
     model = trainer.model.to(trainer.accelerator.device)
     was_training = model.training
     model.eval()
-    with torch.no_grad(), trainer.accelerator.autocast():
+    with torch.no_grad(), trainer.accelerator.autocast(), _not_split_yet(trainer):
         labels = batch["input_ids"].masked_fill(mask == 0, -100)
         logprobs = model(**batch, labels=labels, use_cache=False, fused_lm_head=True).log_probs.sum(dim=1)
     model.train(was_training)
@@ -268,6 +269,21 @@ def check_start(trainer: DPOTrainer) -> float:
             "the reference is not the model that training starts from"
         )
     return margin
+
+
+@contextmanager
+def _not_split_yet(trainer: DPOTrainer) -> Iterator[None]:
+    """For the model before training: TRL takes each for split by DeepSpeed's ZeRO 3 as soon as that is configured."""
+    if not trainer.is_deepspeed_enabled:
+        yield
+        return
+    from transformers.integrations.deepspeed import set_hf_deepspeed_config, unset_hf_deepspeed_config
+
+    unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        set_hf_deepspeed_config(trainer.accelerator.state.deepspeed_plugin.hf_ds_config)
 
 
 def displacement_watch(config: DPOTrainingConfig) -> TrainerCallback:

@@ -226,13 +226,17 @@ def rows_per_step(args: TrainingArguments) -> int:
 def whole_model(trainer: SFTTrainer) -> tuple[transformers.PreTrainedModel, dict[str, torch.Tensor] | None]:
     """The trained model without the trainer's wrappers, and where FSDP or DeepSpeed have split an adapted one, its full weights.
 
-    A split model without adapter is put together on the CPU. Every process must call this; only the main one gets what was split."""
+    A split model without adapter is put together on the CPU. Every process must call this; only the main one gets what was split.
+    Training is over then: models made afterwards are whole, with DeepSpeed too."""
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
     accelerator = trainer.accelerator
     # without the precision wrapper, which would go on computing in bf16
     model = accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     if not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
         return model, None
     weights = accelerator.get_state_dict(trainer.model_wrapped)
+    unset_hf_deepspeed_config()  # or transformers would split each one that it makes, with processes that are not there
     if hasattr(model, "peft_config") or not accelerator.is_main_process:
         return model, weights
     whole = type(model)(model.config)

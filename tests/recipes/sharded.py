@@ -1,28 +1,63 @@
-"""A stage of transformers' Trainer on two CPU processes that split its weights, launched with the fsdp.yaml that ships.
+"""A stage of transformers' Trainer on two CPU processes that split its weights, launched with fsdp.yaml or deepspeed_zero3.yaml.
 
     python -m accelerate.commands.launch --config_file .../fsdp.yaml -m tests.recipes.sharded RECIPE ARGUMENTS...
 
 accelerate offers FSDP to accelerators only, and on CPUs trains copies without a word; over gloo it works as well once it takes the
-processes for GPUs', which is all that is changed here."""
+processes for GPUs', which is all that is changed here. DeepSpeed takes CPUs when told to, and starts the recipe itself."""
 
 import importlib
+import importlib.util
 import os
 import socket
 import subprocess
 import sys
 
+import pytest
+
 from recipes.fingerprint import ROOT
 
 
 def launch(recipe: str, arguments: list[str]) -> subprocess.CompletedProcess:
-    """Run the recipe's command on two processes."""
+    """Run the recipe's command on two processes, by FSDP 2."""
+    return _launch("fsdp", [], "tests.recipes.sharded", recipe, *arguments)
+
+
+def launch_deepspeed(recipe: str, arguments: list[str]) -> subprocess.CompletedProcess:
+    """Run the recipe's command on two processes, by DeepSpeed's ZeRO 3 in float32."""
+    return _launch("deepspeed_zero3", ["--mixed_precision", "no"], recipe, *arguments)
+
+
+LAUNCHERS = [
+    pytest.param(launch, id="fsdp"),
+    pytest.param(
+        launch_deepspeed,
+        id="deepspeed",
+        marks=pytest.mark.skipif(
+            importlib.util.find_spec("deepspeed") is None,
+            reason="DeepSpeed is an extra: pip install 'plumbline[deepspeed]'",
+        ),
+    ),
+]
+
+
+def _launch(config: str, more: list[str], module: str, *arguments: str) -> subprocess.CompletedProcess:
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    file = ROOT / "recipes" / "configs" / "accelerate" / "fsdp.yaml"
-    options = ["--config_file", str(file), "--num_processes", "2", "--main_process_port", str(port), "-m"]
-    line = [sys.executable, "-m", "accelerate.commands.launch", *options, "tests.recipes.sharded", recipe, *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    file = ROOT / "recipes" / "configs" / "accelerate" / f"{config}.yaml"
+    options = [
+        "--config_file",
+        str(file),
+        "--num_processes",
+        "2",
+        "--main_process_port",
+        str(port),
+        *more,
+        "-m",
+        module,
+    ]
+    line = [sys.executable, "-m", "accelerate.commands.launch", *options, *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
     return subprocess.run(line, capture_output=True, text=True, timeout=280, cwd=ROOT, env=environment)
 
 

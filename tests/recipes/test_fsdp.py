@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from base_model.chat import set_chat_template
 from recipes import dpo, reward_model
 from tests.conftest import write_checkpoint
-from tests.recipes.sharded import launch
+from tests.recipes.sharded import LAUNCHERS, launch
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +33,11 @@ def pairs(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("launcher", LAUNCHERS)
 @pytest.mark.parametrize(
     "recipe, more", [(reward_model, []), (dpo, ["--sft_weight", "1"]), (dpo, ["--use_peft", "--lora_r", "4"])]
 )
-def test_weights_split_by_fsdp_are_put_together_again(parent, pairs, tmp_path, recipe, more):
+def test_weights_that_were_split_are_put_together_again(parent, pairs, tmp_path, recipe, more, launcher):
     def arguments(name):
         settings = {
             "model": parent,
@@ -50,7 +51,7 @@ def test_weights_split_by_fsdp_are_put_together_again(parent, pairs, tmp_path, r
         return [*(str(part) for name, value in settings.items() for part in (f"--{name}", value)), *more]
 
     recipe.main(arguments("alone"))
-    done = launch(recipe.__name__, arguments("split"))
+    done = launcher(recipe.__name__, arguments("split"))
     assert done.returncode == 0, done.stderr[-2000:]
     ours, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("split", "alone"))
     assert ours.keys() == theirs.keys()

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from recipes import lora_sft
 from recipes.cli import command
 from tests.conftest import TEXTS, write_checkpoint
-from tests.recipes.sharded import launch
+from tests.recipes.sharded import LAUNCHERS
 
 COMMAND = [sys.executable, "-m", "recipes.lora_sft"]
 
@@ -141,12 +141,13 @@ def test_two_processes_train_what_one_does(finished, llama_checkpoint, instructi
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("launcher", LAUNCHERS)
 @pytest.mark.parametrize("method", ["use_peft", "no_use_peft"])
-def test_weights_split_by_fsdp_are_put_together_again(llama_checkpoint, instructions, tmp_path, method):
+def test_weights_that_were_split_are_put_together_again(llama_checkpoint, instructions, tmp_path, method, launcher):
     settings = {"max_steps": 4, "per_device_train_batch_size": 8}
     alone = lora_sft.main([*arguments(llama_checkpoint, instructions, tmp_path / "alone", **settings), f"--{method}"])
     more = [*arguments(llama_checkpoint, instructions, tmp_path / "split", max_steps=4), f"--{method}"]
-    done = launch("recipes.lora_sft", more)
+    done = launcher("recipes.lora_sft", more)
     assert done.returncode == 0, done.stderr[-2000:]
     ours, theirs = load_file(tmp_path / "split" / "model.safetensors"), load_file(alone / "model.safetensors")
     assert ours.keys() == theirs.keys()
