@@ -64,9 +64,8 @@ class ActorCritic(nn.Module):
         self._no_split_modules = getattr(policy, "_no_split_modules", None)  # FSDP shards along these
         self.train(False)
 
-    def compile_parts(self, trunks: Iterable[nn.Module]) -> None:
+    def compile_parts(self, trunks: Iterable[nn.Module], *, on_cpu: bool) -> None:
         """Let torch compile what takes the time: each trunk, in place (names in checkpoints stay), and the passes over V."""
-        on_cpu = self.value_head.weight.device.type == "cpu"
         for trunk in trunks:
             trunk.compile(options=REUSE if on_cpu else None)
         self._aligned_logprobs = torch.compile(aligned_logprobs)

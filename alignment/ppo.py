@@ -119,7 +119,7 @@ class PPOTrainer:
         for base in bases:
             ease_attention(base, self.accelerator.mixed_precision)
         if args.torch_compile:
-            self.module.compile_parts([base.base_model for base in bases])
+            self.module.compile_parts([base.base_model for base in bases], on_cpu=device.type == "cpu")
         self.fingerprint = training_state.frozen_fingerprint(self.module)
         self.wrapped, self.policy_optimizer, self.critic_optimizer = self._prepare()
         with self.full_weights():
