@@ -22,8 +22,6 @@ from torch import Tensor, nn
 from base_model.generate import SamplingConfig, generate
 from base_model.sequence import is_until_stop, pad_left, pad_right, round_up_eighth
 
-ROW_STEP = 16  # tokens; rows of a pass are as long as a multiple of it
-
 
 @dataclass
 class Rollout:
@@ -159,8 +157,8 @@ def measure_episodes(
 ) -> Rollout:
     """The episodes with the policy's, the reference's and the critic's numbers at every response token; no scores yet.
 
-    module: an ActorCritic, prepared by accelerate or not. Rows of one length go through together, padded to a multiple of ROW_STEP but to
-    no more than `context_tokens`."""
+    module: an ActorCritic, prepared by accelerate or not. Rows of one length go through together, padded to a
+    length of `round_up_eighth` but to no more than `context_tokens`."""
     rows = [[*prompt, *response] for prompt, response in zip(prompt_ids, responses, strict=True)]
     longest = max(len(row) for row in rows)
     tokens_BT, _ = pad_right(rows, pad_id, device=device)
