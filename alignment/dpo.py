@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reward.train import TOO_LONG, PairTrainingConfig
+from reward.train import PairTrainingConfig, fitting_pairs
 
 if TYPE_CHECKING:  # torch and trl take seconds; `--help` does without
     import torch
@@ -100,6 +100,7 @@ def make_trainer(
     from base_model.precision import find_precision, keep_freed_memory
     from reward.model import check_tokenizer
     from reward.train import order_rows, trainer_arguments
+    from sft.arrow import token_counts, write_dataset
     from sft.attention import ease_attention
     from sft.lora import peft_config
 
@@ -114,8 +115,16 @@ def make_trainer(
         if each is not None:
             ease_attention(each, find_precision(config.precision))
     context = model.config.max_position_embeddings
-    rows = preference_rows(tokenizer, pairs, config.max_length or context, Counter() if counts is None else counts)
-    lengths = [len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"])) for row in rows]
+    counts = Counter() if counts is None else counts
+    columns = ("prompt_ids", "chosen_ids", "rejected_ids")
+    rows = write_dataset(
+        lambda: preference_rows(tokenizer, pairs, config.max_length or context, counts),
+        Path(output_dir, "pairs.arrow"),
+        columns,
+        {"row": "int64"},
+    )
+    tokens = zip(*(token_counts(rows, column) for column in columns), strict=True)
+    lengths = [prompt + max(chosen, rejected) for prompt, chosen, rejected in tokens]
     arguments = trainer_arguments(
         DPOConfig,
         config,
@@ -143,25 +152,13 @@ def make_trainer(
 
 def preference_rows(
     tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Preference], max_length: int, counts: Counter[str]
-) -> list[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:
     """{prompt_ids, chosen_ids, rejected_ids, row} of each pair that fits into max_length tokens; the others are counted."""
     from base_model.chat import render_prompt
-    from reward.model import encode_answers
 
-    prompts = [pair["prompt"] for pair in pairs]
-    chosen, rejected = (
-        encode_answers(tokenizer, prompts, [pair[side] for pair in pairs]) for side in ("chosen", "rejected")
-    )
-    rows = []
-    for number, (prompt, good, bad) in enumerate(zip(prompts, chosen, rejected, strict=True)):
-        if max(len(good), len(bad)) > max_length:
-            counts[TOO_LONG] += 1
-            continue
-        start = len(render_prompt(tokenizer, prompt))
-        rows.append(
-            {"prompt_ids": good[:start], "chosen_ids": good[start:], "rejected_ids": bad[start:], "row": number}
-        )
-    return rows
+    for number, (pair, good, bad) in enumerate(fitting_pairs(tokenizer, pairs, max_length, counts)):
+        start = len(render_prompt(tokenizer, pair["prompt"]))
+        yield {"prompt_ids": good[:start], "chosen_ids": good[start:], "rejected_ids": bad[start:], "row": number}
 
 
 def _trainer_class() -> type:
@@ -313,7 +310,7 @@ def margins_nats(
 ) -> list[float]:
     """(log pi - log ref)(chosen) - (log pi - log ref)(rejected) of each pair, in nats. Pairs longer than the context are left out."""
     gains = []
-    rows = preference_rows(tokenizer, pairs, model.config.max_position_embeddings, Counter())
+    rows = list(preference_rows(tokenizer, pairs, model.config.max_position_embeddings, Counter()))
     for side in ("chosen_ids", "rejected_ids"):
         prompts, answers = [row["prompt_ids"] for row in rows], [row[side] for row in rows]
         mine, theirs = (answer_logprobs(m, prompts, answers) for m in (model, reference))

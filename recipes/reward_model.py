@@ -106,8 +106,10 @@ def read_pairs(run, data: DataConfig, config: RewardModelConfig, training, token
         heldout = read_preferences(replace(data.source, path=config.heldout), counts=counts["heldout"])
         train = without_heldout(pairs, heldout, counts["train"])
     limit, cut = longest_row(config, training), training.cut_long_prompts
-    train, _ = fitting_pairs(tokenizer, train, limit, counts["train"], cut_long_prompts=cut)
-    heldout, _ = fitting_pairs(tokenizer, heldout, limit, counts["heldout"], cut_long_prompts=cut)
+    train, heldout = (
+        [pair for pair, *_ in fitting_pairs(tokenizer, some, limit, counts[name], cut_long_prompts=cut)]
+        for name, some in (("train", train), ("heldout", heldout))
+    )
     counts["train"]["pairs"], counts["heldout"]["pairs"] = len(train), len(heldout)
     run.note("pair_counts", {name: dict(+counted) for name, counted in counts.items()})
     return train, heldout

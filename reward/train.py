@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # torch and trl take seconds; `--help` does without
     from sft.lora import LoRAConfig
 
 TOO_LONG = "longer than max_length"
+PAIRS_AT_ONCE = 512  # whose ids are in memory; as Python lists they take 40 bytes a token
 GROUPED_BATCHES = (
     32  # pairs of so many batches are sorted by length together: enough to pad little, few enough to stay random
 )
@@ -132,26 +133,25 @@ def fitting_pairs(
     counts: Counter[str],
     *,
     cut_long_prompts: bool = False,
-) -> tuple[list[Preference], list[dict[str, Any]]]:
-    """The pairs that fit into max_length tokens, and {chosen_ids, rejected_ids, margin} of each; those that do not are counted.
+) -> Iterator[tuple[Preference, list[int], list[int]]]:
+    """The pairs that fit into max_length tokens, each with the ids of its chosen and of its rejected answer; the others are counted.
 
-    cut_long_prompts: the beginning of a prompt may go (see `encode_answers`); a pair whose answer alone is too long is still left out.
-    margin is 0 where a pair has none."""
+    cut_long_prompts: the beginning of a prompt may go (see `encode_answers`); a pair whose answer alone is too long is still left out."""
     from reward.model import encode_answers
 
-    prompts = [pair["prompt"] for pair in pairs]
     cut_to = max_length if cut_long_prompts else None
-    chosen, rejected = (
-        encode_answers(tokenizer, prompts, [pair[side] for pair in pairs], max_length=cut_to)
-        for side in ("chosen", "rejected")
-    )
-    kept, rows = [], []
-    for pair, good, bad in zip(pairs, chosen, rejected, strict=True):
-        if max(len(good), len(bad)) <= max_length:
-            kept.append(pair)
-            rows.append({"chosen_ids": good, "rejected_ids": bad, "margin": pair.get("margin", 0.0)})
-    counts[TOO_LONG] += len(pairs) - len(kept)
-    return kept, rows
+    for start in range(0, len(pairs), PAIRS_AT_ONCE):
+        some = pairs[start : start + PAIRS_AT_ONCE]
+        prompts = [pair["prompt"] for pair in some]
+        chosen, rejected = (
+            encode_answers(tokenizer, prompts, [pair[side] for pair in some], max_length=cut_to)
+            for side in ("chosen", "rejected")
+        )
+        for pair, good, bad in zip(some, chosen, rejected, strict=True):
+            if max(len(good), len(bad)) <= max_length:
+                yield pair, good, bad
+            else:
+                counts[TOO_LONG] += 1
 
 
 def load_for_reward(folder: Path | str, seed: int) -> PreTrainedModel:
@@ -187,16 +187,11 @@ def trainer_arguments(
     )
 
 
-def order_rows(
-    rows: Sequence[dict[str, Any]], lengths: Sequence[int], args: TrainingArguments, epochs: float
-) -> Dataset:
-    """The rows as a data set in training order: see `length_grouped_order`; a batch is that of all processes and accumulation steps.
+def order_rows(rows: Dataset, lengths: Sequence[int], args: TrainingArguments, epochs: float) -> Dataset:
+    """The rows in training order: see `length_grouped_order`; a batch is that of all processes and accumulation steps.
 
     args: the trainer's arguments, whose epoch is all `epochs` of these rows."""
-    from datasets import Dataset
-
-    order = length_grouped_order(lengths, rows_per_step(args), epochs, args.seed)
-    return Dataset.from_list(list(rows)).select(order)
+    return rows.select(length_grouped_order(lengths, rows_per_step(args), epochs, args.seed))
 
 
 def make_trainer(
@@ -219,6 +214,7 @@ def make_trainer(
 
     from base_model.precision import find_precision, keep_freed_memory
     from reward.model import check_tokenizer
+    from sft.arrow import token_counts, write_dataset
     from sft.attention import ease_attention
     from sft.lora import peft_config
 
@@ -228,14 +224,17 @@ def make_trainer(
     model.config.pad_token_id = tokenizer.pad_token_id
     context = model.config.max_position_embeddings
     counts = Counter() if counts is None else counts
-    _, rows = fitting_pairs(
-        tokenizer, pairs, config.max_length or context, counts, cut_long_prompts=config.cut_long_prompts
-    )
-    lengths = [max(len(row["chosen_ids"]), len(row["rejected_ids"])) for row in rows]
-    for row in rows:
-        margin = config.margin_coefficient * row.pop("margin")
-        if config.margin_coefficient:
-            row["margin"] = margin
+    limit, cut = config.max_length or context, config.cut_long_prompts
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for pair, good, bad in fitting_pairs(tokenizer, pairs, limit, counts, cut_long_prompts=cut):
+            margin = config.margin_coefficient * pair.get("margin", 0.0)
+            yield {"chosen_ids": good, "rejected_ids": bad} | ({"margin": margin} if config.margin_coefficient else {})
+
+    columns = ("chosen_ids", "rejected_ids")
+    others = {"margin": "float64"} if config.margin_coefficient else {}
+    dataset = write_dataset(rows, Path(output_dir, "pairs.arrow"), columns, others)
+    lengths = list(map(max, *(token_counts(dataset, column) for column in columns)))
     adapter = None
     if lora is not None and lora.use_peft:
         adapter = peft_config(lora)
@@ -245,7 +244,7 @@ def make_trainer(
     trainer = RewardTrainer(
         model=model,
         args=args,
-        train_dataset=order_rows(rows, lengths, args, config.num_train_epochs),
+        train_dataset=order_rows(dataset, lengths, args, config.num_train_epochs),
         processing_class=tokenizer,
         peft_config=adapter,
         callbacks=list(callbacks),

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from base_model.documents import Source
+from sft.arrow import write_dataset
 from sft.examples import IGNORED, RowCounts, instruction_rows
-from sft.packing import pack, write_dataset
+from sft.packing import pack
 
 if TYPE_CHECKING:
     from datasets import Dataset

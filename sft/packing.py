@@ -10,60 +10,31 @@ Shapes: B rows, T tokens of the longest row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sft.arrow import token_counts, written_once
 from sft.examples import IGNORED
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 
-def write_dataset(rows: Callable[[], Iterable[dict[str, list[int]]]], file: Path) -> Dataset:
-    """The rows that `rows()` gives (`input_ids` and `labels`) as an Arrow file, memory-mapped: memory does not grow with their number.
-
-    In a distributed run one process of each machine calls `rows` and writes; the others wait and read."""
-    from datasets import Features, List, Value
-    from datasets.arrow_writer import ArrowWriter
-
-    def write() -> None:
-        features = Features({"input_ids": List(Value("int32")), "labels": List(Value("int32"))})
-        with ArrowWriter(path=str(file), features=features) as writer:
-            for row in rows():
-                writer.write(row)
-            writer.finalize()
-
-    return _written_once(write, file)
-
-
 def pack(dataset: Dataset, file: Path, *, row_tokens: int | None = None) -> Dataset:
     """Sequences laid into rows of at most `row_tokens` tokens, best fit first; column `seq_lengths` has their lengths.
 
     row_tokens: None for the longest sequence's, the least that holds them all; attention costs a row's square, and sequences do not see
-    each other. Deterministic: the same sequences in the same order give the same rows. Written to `file` as in `write_dataset`.
+    each other. Deterministic: the same sequences in the same order give the same rows. Written to `file` as in `sft.arrow.write_dataset`.
     Raises ValueError for a sequence longer than a row, which TRL would cut in silence."""
     from trl import pack_dataset
 
-    longest = max(map(len, dataset["input_ids"]), default=0)
+    longest = max(token_counts(dataset, "input_ids"), default=0)
     row_tokens = row_tokens or longest
     if longest > row_tokens:
         raise ValueError(f"a sequence of {longest} tokens does not fit into rows of {row_tokens}")
     options = {"cache_file_name": str(file), "load_from_cache_file": False}
-    return _written_once(lambda: pack_dataset(dataset, row_tokens, "bfd", options), file)
-
-
-def _written_once(write: Callable[[], object], file: Path) -> Dataset:
-    from accelerate import PartialState
-    from datasets import Dataset, disable_progress_bars
-
-    disable_progress_bars()
-    state = PartialState()
-    with state.local_main_process_first():
-        if state.is_local_main_process:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write()
-    return Dataset.from_file(str(file))
+    return written_once(lambda: pack_dataset(dataset, row_tokens, "bfd", options), file)
 
 
 class RowCollator:

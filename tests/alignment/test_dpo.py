@@ -179,7 +179,7 @@ def test_with_lora_the_reference_is_the_adapter_switched_off(tokenizer, tmp_path
 
 def test_log_likelihood_of_answers_is_the_sum_by_hand_and_padding_changes_nothing(tokenizer, dialect):
     model = random_model(dialect, len(tokenizer))
-    rows = preference_rows(tokenizer, PAIRS, 128, Counter())
+    rows = list(preference_rows(tokenizer, PAIRS, 128, Counter()))
     for side in ("chosen", "rejected"):
         with torch.no_grad():
             expected = logprobs_by_hand(model, tokenizer, side)
@@ -204,7 +204,7 @@ def test_reference_log_probabilities_are_kept_in_a_file_named_by_their_content(t
 
 def test_pairs_that_are_too_long_are_counted(tokenizer):
     counts = Counter()
-    rows = preference_rows(tokenizer, PAIRS, 12, counts)
+    rows = list(preference_rows(tokenizer, PAIRS, 12, counts))
     assert counts["longer than max_length"] + len(rows) == 4 and counts["longer than max_length"] >= 1
 
 
@@ -315,6 +315,7 @@ def test_dpo_with_enough_pairs_closes_98_percent_of_the_gap(tmp_path, seed):
 def toy_gap_closed(seed, pairs, batch, folder, lr=2e-3):
     """Gap closed on the enumerable toy by DPO on `pairs` pairs a prompt, drawn from the reference and labelled by a coin of their exact
     Bradley-Terry probability; one epoch of TRL's trainer on ids."""
+    from datasets import Dataset
     from trl import DPOConfig
 
     from alignment.dpo import _trainer_class
@@ -350,7 +351,10 @@ def toy_gap_closed(seed, pairs, batch, folder, lr=2e-3):
         ref_model=reference,
         args=args,
         train_dataset=order_rows(
-            [{**row, "row": number} for number, row in enumerate(rows)], [6] * len(rows), args, epochs=1
+            Dataset.from_list([{**row, "row": number} for number, row in enumerate(rows)]),
+            [6] * len(rows),
+            args,
+            epochs=1,
         ),
         processing_class=tokenizer,
         cache=None,

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from sft.arrow import write_dataset
 from sft.examples import IGNORED
-from sft.packing import RowCollator, pack, write_dataset
+from sft.packing import RowCollator, pack
 from tests.conftest import random_model
 
 TOLERANCE = 1e-5  # logits of size 1 in float32: different mask shapes add up in another order, seen 5e-7

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from base_model.chat import set_chat_template
+from sft.arrow import write_dataset
 from sft.examples import encode_messages
 from sft.lora import LoRAConfig, attach
-from sft.packing import pack, write_dataset
+from sft.packing import pack
 from sft.training import TrainingConfig, make_trainer
 from tests.conftest import TEXTS, random_model
 
