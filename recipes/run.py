@@ -24,6 +24,8 @@ from base_model.checkpoints import newest_sealed, remove_partials, write_text_at
 from recipes import record
 from recipes.quiet import quiet_bars
 
+OWN_LOOPS = ("pretrain", "ppo")  # not transformers' Trainer: their checkpoints hold whole tensors, whatever split them
+
 
 @dataclass(frozen=True)
 class RunConfig:
@@ -113,6 +115,7 @@ class Run:
             "parents": [p["sha256"] for p in self.parents],
             "data": [d["sha256"] for d in self.data],
             **_batch_of_processes(self.settings),
+            **_split_of_weights(self.stage),
         }
         if self.config.resume and started.is_file():
             before = json.loads(started.read_text(encoding="utf-8"))
@@ -337,9 +340,9 @@ def _plain(config: Any) -> dict[str, Any]:
 
 def _check_deepspeed(stage: str) -> None:
     """Raises ValueError if the launcher asks for DeepSpeed where it is not installed, or for a stage that does not run on it."""
-    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() != "true":
+    if not _is_launched_with("DEEPSPEED"):
         return
-    if stage in ("pretrain", "ppo"):
+    if stage in OWN_LOOPS:
         raise ValueError(
             f"{stage} does not run on DeepSpeed; launch it with recipes/configs/accelerate/ddp.yaml or fsdp.yaml"
         )
@@ -361,6 +364,22 @@ def _batch_of_processes(settings: dict[str, Any]) -> dict[str, str]:
         return {}
     processes, rows = os.environ.get("WORLD_SIZE", "1"), settings["per_device_train_batch_size"]
     return {"processes x per_device_train_batch_size (without batch_size)": f"{processes} x {rows}"}
+
+
+def _split_of_weights(stage: str) -> dict[str, str]:
+    """What splits the weights over processes, if anything: transformers' Trainer goes on from its checkpoints under the same alone (or
+    without the optimizer's state, and no word of it), and DeepSpeed only on as many processes."""
+    split = ""
+    if stage not in OWN_LOOPS and _is_launched_with("DEEPSPEED"):
+        split = f"DeepSpeed on {os.environ.get('WORLD_SIZE', '1')} processes"
+    elif stage not in OWN_LOOPS and _is_launched_with("FSDP"):
+        split = "FSDP"
+    return {"weights split by": split} if split else {}
+
+
+def _is_launched_with(what: str) -> bool:
+    """Does accelerate's launcher ask for it: "DEEPSPEED" or "FSDP"?"""
+    return os.environ.get(f"ACCELERATE_USE_{what}", "false").lower() == "true"
 
 
 def _differences(before: dict, after: dict) -> list[str]:

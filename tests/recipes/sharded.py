@@ -3,7 +3,8 @@
     python -m accelerate.commands.launch --config_file .../fsdp.yaml -m tests.recipes.sharded RECIPE ARGUMENTS...
 
 accelerate offers FSDP to accelerators only, and on CPUs trains copies without a word; over gloo it works as well once it takes the
-processes for GPUs', which is all that is changed here. DeepSpeed takes CPUs when told to, and starts the recipe itself."""
+processes for GPUs', which is all that is changed here. DeepSpeed takes CPUs when told to. STOP_AFTER_STEP in the environment ends every
+process by an error after that step."""
 
 import importlib
 import importlib.util
@@ -17,14 +18,16 @@ import pytest
 from recipes.fingerprint import ROOT
 
 
-def launch(recipe: str, arguments: list[str]) -> subprocess.CompletedProcess:
+def launch(recipe: str, arguments: list[str], processes: int = 2, **environment: str) -> subprocess.CompletedProcess:
     """Run the recipe's command on two processes, by FSDP 2."""
-    return _launch("fsdp", [], "tests.recipes.sharded", recipe, *arguments)
+    return _launch("fsdp", processes, [], environment, recipe, *arguments)
 
 
-def launch_deepspeed(recipe: str, arguments: list[str]) -> subprocess.CompletedProcess:
+def launch_deepspeed(
+    recipe: str, arguments: list[str], processes: int = 2, **environment: str
+) -> subprocess.CompletedProcess:
     """Run the recipe's command on two processes, by DeepSpeed's ZeRO 3 in float32."""
-    return _launch("deepspeed_zero3", ["--mixed_precision", "no"], recipe, *arguments)
+    return _launch("deepspeed_zero3", processes, ["--mixed_precision", "no"], environment, recipe, *arguments)
 
 
 LAUNCHERS = [
@@ -40,7 +43,9 @@ LAUNCHERS = [
 ]
 
 
-def _launch(config: str, more: list[str], module: str, *arguments: str) -> subprocess.CompletedProcess:
+def _launch(
+    config: str, processes: int, more: list[str], environment: dict[str, str], *arguments: str
+) -> subprocess.CompletedProcess:
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -49,23 +54,43 @@ def _launch(config: str, more: list[str], module: str, *arguments: str) -> subpr
         "--config_file",
         str(file),
         "--num_processes",
-        "2",
+        str(processes),
         "--main_process_port",
         str(port),
         *more,
         "-m",
-        module,
+        "tests.recipes.sharded",
     ]
     line = [sys.executable, "-m", "accelerate.commands.launch", *options, *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "DS_ACCELERATOR": "cpu",
+        **environment,
+    }
     return subprocess.run(line, capture_output=True, text=True, timeout=280, cwd=ROOT, env=environment)
 
 
 def main(recipe: str, arguments: list[str]) -> None:
+    from recipes.callbacks import RunCallback
+    from recipes.cli import command
+
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true":
+        _split_on_cpus()
+    if last := os.environ.get("STOP_AFTER_STEP"):
+
+        def stop(self, args, state, control, **kwargs):
+            if state.global_step == int(last):
+                raise RuntimeError("power cut")
+
+        RunCallback.on_step_end = stop
+    command(lambda: importlib.import_module(recipe).main(arguments))
+
+
+def _split_on_cpus() -> None:
     from accelerate import DistributedType, PartialState
     from transformers import Trainer
-
-    from recipes.cli import command
 
     make_accelerator = Trainer.create_accelerator_and_postprocess
 
@@ -75,7 +100,6 @@ def main(recipe: str, arguments: list[str]) -> None:
         assert self.is_fsdp_enabled and self.accelerator.is_fsdp2
 
     Trainer.create_accelerator_and_postprocess = make
-    command(lambda: importlib.import_module(recipe).main(arguments))
 
 
 if __name__ == "__main__":

@@ -32,30 +32,59 @@ def pairs(tmp_path_factory):
     return file
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("launcher", LAUNCHERS)
-@pytest.mark.parametrize(
-    "recipe, more", [(reward_model, []), (dpo, ["--sft_weight", "1"]), (dpo, ["--use_peft", "--lora_r", "4"])]
-)
-def test_weights_that_were_split_are_put_together_again(parent, pairs, tmp_path, recipe, more, launcher):
-    def arguments(name):
+@pytest.fixture
+def arguments(parent, pairs, tmp_path):
+    """arguments(name): flags of a run of twelve steps in the folder `name`."""
+
+    def make(name):
         settings = {
             "model": parent,
             "data": pairs,
             "output_dir": tmp_path / name,
             "batch_size": 8,
             "per_device_train_batch_size": 4,
+            "num_train_epochs": 2,
             "learning_rate": 1e-3,
             "precision": "fp32",
+            "save_steps": 5,
         }
-        return [*(str(part) for name, value in settings.items() for part in (f"--{name}", value)), *more]
+        return [str(part) for name, value in settings.items() for part in (f"--{name}", value)]
 
-    recipe.main(arguments("alone"))
-    done = launcher(recipe.__name__, arguments("split"))
-    assert done.returncode == 0, done.stderr[-2000:]
-    ours, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("split", "alone"))
+    return make
+
+
+def largest_difference(ours, theirs):
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (ours, theirs))
     assert ours.keys() == theirs.keys()
-    assert max((ours[key] - theirs[key]).abs().max().item() for key in theirs) < 1e-5  # of weights that moved by 1e-3
+    return max((ours[key] - theirs[key]).abs().max().item() for key in theirs)  # of weights that moved by 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize(
+    "recipe, more", [(reward_model, []), (dpo, ["--sft_weight", "1"]), (dpo, ["--use_peft", "--lora_r", "4"])]
+)
+def test_weights_that_were_split_are_put_together_again(arguments, tmp_path, recipe, more, launcher):
+    recipe.main([*arguments("alone"), *more])
+    done = launcher(recipe.__name__, [*arguments("split"), *more])
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert largest_difference(tmp_path / "split", tmp_path / "alone") < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize("recipe, more", [(reward_model, []), (dpo, ["--use_peft", "--lora_r", "4"])])
+def test_a_split_run_that_was_stopped_goes_on(arguments, tmp_path, recipe, more, launcher):
+    """FSDP on another number of processes, DeepSpeed on the same (`recipes/run.py` refuses others)."""
+    recipe.main([*arguments("alone"), *more])
+    broken = [*arguments("split"), *more]
+    done = launcher(recipe.__name__, broken, STOP_AFTER_STEP="7")
+    assert done.returncode != 0 and "power cut" in done.stderr
+    done = launcher(recipe.__name__, [*broken, "--resume"], processes=1 if launcher is launch else 2)
+    assert done.returncode == 0, done.stderr[-2000:]
+    record = json.loads((tmp_path / "split" / "manifest.json").read_text())
+    assert record["notes"]["resumed_from"] == "checkpoint-5"
+    assert largest_difference(tmp_path / "split", tmp_path / "alone") < 1e-5
 
 
 @pytest.mark.slow

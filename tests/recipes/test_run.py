@@ -126,6 +126,37 @@ def test_another_number_of_processes_resumes_the_batch_of_all_and_not_the_rows_o
         open_on(1, resume=True)._lock.close()
 
 
+@pytest.mark.parametrize(
+    "stage, first, then, refused",
+    [
+        ("dpo", ("FSDP", 2), ("FSDP", 1), None),
+        ("dpo", ("FSDP", 2), ("", 1), "FSDP -> None"),
+        ("dpo", ("", 1), ("FSDP", 2), "None -> FSDP"),
+        ("dpo", ("DEEPSPEED", 2), ("", 1), "DeepSpeed on 2 processes -> None"),
+        ("dpo", ("DEEPSPEED", 2), ("DEEPSPEED", 4), "DeepSpeed on 2 processes -> DeepSpeed on 4 processes"),
+        ("dpo", ("", 2), ("", 1), None),
+        ("pretrain", ("FSDP", 2), ("", 1), None),
+    ],
+)
+def test_split_weights_are_resumed_only_where_their_optimizer_state_comes_back(
+    tmp_path, monkeypatch, stage, first, then, refused
+):
+    def open_on(launch, **options):
+        kind, processes = launch
+        for name in ("FSDP", "DEEPSPEED"):
+            monkeypatch.setenv(f"ACCELERATE_USE_{name}", str(name == kind).lower())
+        monkeypatch.setenv("WORLD_SIZE", str(processes))
+        return Run.start(stage, RunConfig(output_dir=str(tmp_path / "a"), **options), RowsOfEach(batch_size=8))
+
+    monkeypatch.setattr("recipes.run.require_deepspeed", lambda config: None)  # an extra; not needed to open a folder
+    open_on(first)._lock.close()
+    if refused:
+        with pytest.raises(ValueError, match=rf"other settings \(weights split by: {refused}\): resume with those"):
+            open_on(then, resume=True)
+    else:
+        open_on(then, resume=True)._lock.close()
+
+
 def test_two_processes_cannot_work_in_one_folder(tmp_path):
     start_elsewhere = (
         "from recipes.run import Run, RunConfig\n"
