@@ -1,5 +1,6 @@
 """Precision follows the instructions and the race, and a person's word goes before both."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,34 @@ print(faults() - before)
         for word in ("yes", "no")
     }
     assert faults["yes"] < 1000 < 20_000 < faults["no"]
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or not precision.has_bf16_instructions(),
+    reason="glibc's allocator; oneDNN multiplies bf16 where the CPU does",
+)
+@pytest.mark.parametrize("given, least_mib, most_mib", [({}, 0, 25), ({"LRU_CACHE_CAPACITY": "1024"}, 50, 1000)])
+def test_new_row_lengths_stop_taking_memory(given, least_mib, most_mib):
+    """MiB in use for 300 products of new sizes: seen 11, and 88 to 158 where either list is as long as by default."""
+    code = """
+import ctypes, torch
+from base_model.precision import keep_freed_memory
+class Mallinfo2(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks used free top".split()]
+mallinfo2 = ctypes.CDLL(None).mallinfo2
+mallinfo2.restype = Mallinfo2
+weight = torch.ones(256, 256, dtype=torch.bfloat16)
+def multiply(first, end):
+    for rows in range(first, end): torch.ones(rows, 256, dtype=torch.bfloat16) @ weight
+keep_freed_memory()
+multiply(8, 16)
+before = mallinfo2().used
+multiply(16, 316)
+print((mallinfo2().used - before) / 2**20)
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("CACHE_CAPACITY")} | given
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert least_mib <= float(done.stdout) < most_mib
 
 
 def test_keeping_memory_says_whether_it_did(monkeypatch):
