@@ -8,8 +8,7 @@ two threads fill the heap in another order each time, and one peak is another by
 20 minutes on 2 cores and exponents within 0.1 of 1. --share 0.1: all sizes a tenth of that.
 
 A batch takes the memory of its longest row, and more data has longer ones; so every size has the longest few rows of the largest, and what
-grows is due to their number alone. What a training stage's peak still grows by is the heap between tensors of other sizes: it comes to an
-end when every length has been met (--sizes 4 16 64 shows it).
+grows is due to their number alone. What a training stage's peak still grows by is the heap between tensors of other sizes.
 
 The exponent. A stage takes t(n) = start-up + b n^e. Differences between sizes know nothing of the start-up, and where each size is r times
 the one before, t(r n) - t(n) = b (r^e - 1) n^e: e is the slope of their logarithms over log n. One that is 1.0 +- 0.1 is called linear.

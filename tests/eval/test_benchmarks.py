@@ -263,7 +263,8 @@ def test_fields_make_what_a_task_reads_from_another_files_columns(own_tasks, oth
     options = {"path": other_columns, "name": "mine", "fields": MAPPED, "where": "kind != 'left out'", "by": "kind"}
     items, metrics, notes = run(model, tokenizer, "own_choice", own_tasks, **options)
     expected = [item for i, item in enumerate(plain) if i % 3 != 2]
-    assert [item["logprobs"] for item in items] == [item["logprobs"] for item in expected]
+    for ours, same in zip(items, expected, strict=True):  # other batches: equal but for the order of float32 sums
+        assert ours["logprobs"] == pytest.approx(same["logprobs"], abs=1e-4)
     assert {item["set"] for item in items} == {metrics[0].set} == {"mine"}
     for part, remainder in (("a", 0), ("b", 1)):
         of_part = [item["scores"]["acc"] for i, item in enumerate(plain) if i % 3 == remainder]
