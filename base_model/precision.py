@@ -19,8 +19,9 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 # Tokens of a forward pass without gradients: what a layer makes of so many stays in the cache. Reward models 128 and 320 wide score rows of
 # 40 to 200 tokens 1.3 and 1.1 times as fast as in batches of 16,384, and hold less memory (two cores).
 CPU_BATCH_TOKENS = 4096
-# Of oneDNN, by default 1,024. A step of a small model uses some thirty; with 48 a reward model's peak is the same after 7 and 98 steps.
-PRIMITIVES = 48
+# oneDNN's code, for the shape of a product each; by default 1,024. A step of a small model uses some thirty, and with 48 a reward model's
+# peak is the same after 7 and 98 steps.
+PRIMITIVES_KEPT = 48
 LEAST_GAIN = (
     1.2  # bf16 must win by this factor: it costs accuracy, and a near tie would fall differently from run to run
 )
@@ -79,9 +80,9 @@ def keep_freed_memory() -> bool:
 
     By default each tensor above 32 MB is mapped afresh and its pages are cleared by the kernel at first touch, at every step.
     A training loop asks for the same sizes again and again. What would lie between them for good, oneDNN's code for each new row length,
-    is kept for the latest PRIMITIVES alone (if nothing was multiplied before, and the environment does not say otherwise).
+    is kept for the latest PRIMITIVES_KEPT shapes alone (if nothing was multiplied before, and the environment does not say otherwise).
     """
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(PRIMITIVES))
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(PRIMITIVES_KEPT))
     os.environ.setdefault("LRU_CACHE_CAPACITY", "1")  # PyTorch's own list of the same, which would hold on to them
     if not sys.platform.startswith("linux") or platform.libc_ver()[0] != "glibc":
         return False

@@ -6,8 +6,6 @@ from eval.results import Evaluation
 
 LEAST_STOPPING = 0.5  # share of outputs that end themselves
 MOST_EMPTY = 0.05  # share of outputs without a word
-MOST_CUT = 0.01  # share of prompts that lose their beginning
-MOST_STRAY = 0.01  # share of outputs with a control token inside: sampling at temperature 1 draws one now and then
 LEAST_UNIQUE = 0.1  # different outputs over outputs
 MOST_ONE_CHOICE = 0.95  # share of items on which one position is picked, where the right ones are spread
 LEAST_ITEMS = 20  # below this a share says nothing
@@ -42,11 +40,9 @@ def _generation_checks(name: str, items: list[dict], notes: dict) -> list[dict]:
         told = f"{len({item['output'] for item in items})} different outputs to {n} prompts"
         checks.append(_check(f"no collapse ({name})", unique >= LEAST_UNIQUE, told))
     if cut := notes.get("prompts_cut"):
-        told = f"{cut} of {n} prompts lost their beginning"
-        checks.append(_check(f"prompts fit ({name})", cut <= MOST_CUT * n, told))
+        checks.append(_check(f"prompts fit ({name})", False, f"{cut} of {n} prompts lost their beginning"))
     if special := notes.get("special_tokens"):
-        told = f"in {special} of {n} outputs"
-        checks.append(_check(f"few stray control tokens ({name})", special <= MOST_STRAY * n, told))
+        checks.append(_check(f"no stray control tokens ({name})", False, f"in {special} of {n} outputs"))
     return checks
 
 

@@ -369,12 +369,11 @@ def _batch_of_processes(settings: dict[str, Any]) -> dict[str, str]:
 def _split_of_weights(stage: str) -> dict[str, str]:
     """What splits the weights over processes, if anything: transformers' Trainer goes on from its checkpoints under the same alone (or
     without the optimizer's state, and no word of it), and DeepSpeed only on as many processes."""
-    split = ""
-    if stage not in OWN_LOOPS and _is_launched_with("DEEPSPEED"):
-        split = f"DeepSpeed on {os.environ.get('WORLD_SIZE', '1')} processes"
-    elif stage not in OWN_LOOPS and _is_launched_with("FSDP"):
-        split = "FSDP"
-    return {"weights split by": split} if split else {}
+    if stage in OWN_LOOPS:
+        return {}
+    if _is_launched_with("DEEPSPEED"):
+        return {"weights split by": f"DeepSpeed on {os.environ.get('WORLD_SIZE', '1')} processes"}
+    return {"weights split by": "FSDP"} if _is_launched_with("FSDP") else {}
 
 
 def _is_launched_with(what: str) -> bool:
