@@ -63,6 +63,10 @@ def child(folder: Path) -> int:
     return pid
 
 
+def newest_step(folder: Path) -> int:
+    return max((int(path.name.split("-")[1]) for path in folder.glob("checkpoint-*")), default=0)
+
+
 def final(folder: Path) -> dict[str, str]:
     newest = folder / f"checkpoint-{STEPS}"
     assert damage(newest) is None, damage(newest)
@@ -77,21 +81,21 @@ def main() -> None:
     pid = child(folder / "whole")
     began_s = time.monotonic()
     os.waitpid(pid, 0)
-    whole_s = time.monotonic() - began_s
+    step_s = (time.monotonic() - began_s) / STEPS
     dice, reached = random.Random(seed), []
     while len(reached) < kills:
         pid = child(folder / "killed")
-        time.sleep(dice.uniform(0, 1.6) * whole_s / (kills + 1))  # each life gets about its share of the whole
+        while newest_step(folder / "killed") < (STEPS - 3) * (len(reached) + 1) // kills:  # each life gets its share
+            time.sleep(0.001)
+        time.sleep(dice.uniform(0, 1) * step_s)
         os.kill(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
         if not os.WIFSIGNALED(status):  # it had just ended by itself
             break
-        reached.append(
-            max((int(path.name.split("-")[1]) for path in (folder / "killed").glob("checkpoint-*")), default=0)
-        )
+        reached.append(newest_step(folder / "killed"))
     os.waitpid(child(folder / "killed"), 0)
     same = final(folder / "whole") == final(folder / "killed")
-    print(json.dumps({"kills": len(reached), "reached": reached, "same": same, "whole_s": round(whole_s, 2)}))
+    print(json.dumps({"kills": len(reached), "reached": reached, "same": same, "step_s": round(step_s, 3)}))
 
 
 if __name__ == "__main__":
