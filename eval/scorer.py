@@ -40,6 +40,15 @@ class Score:
     is_greedy: bool  # every token of the continuation is the most likely one
 
 
+@dataclass(frozen=True)
+class Group:
+    """Requests that one row of `length` tokens scores; their first `shared` tokens are the same."""
+
+    members: list[int]
+    shared: int
+    length: int
+
+
 @dataclass
 class Row:
     """Tokens of one row: a shared beginning (branch 0), then the branches (1, 2, ...), and what is scored where."""
@@ -66,14 +75,14 @@ class Scorer:
     def score(self, requests: Sequence[Request]) -> list[Score]:
         """One Score a request. Raises NonFiniteError naming how many requests, ValueError for an empty context or continuation."""
         cut = [self._cut(context, continuation, i) for i, (context, continuation) in enumerate(requests)]
-        rows = list(pack(cut, self.share_beginnings))
-        rows.sort(key=lambda row: -len(row.tokens))
+        groups = sorted(pack(cut, self.share_beginnings), key=lambda group: -group.length)
         logprob_N = torch.zeros(len(requests), dtype=torch.float64)
         greedy_N = torch.ones(len(requests), dtype=torch.bool)
         start = 0
-        while start < len(rows):
-            count = max(1, self.batch_tokens // len(rows[start].tokens))
-            batch = rows[start : start + count]
+        while start < len(groups):
+            count = max(1, self.batch_tokens // groups[start].length)
+            # Only a batch's rows are laid out: a tuple a scored token, of all rows at once, would outweigh the texts.
+            batch = [lay_out(cut, group) for group in groups[start : start + count]]
             try:
                 self._score_batch(batch, logprob_N, greedy_N)
                 start += len(batch)
@@ -84,7 +93,7 @@ class Scorer:
                         f"out of memory on one row of {len(batch[0].tokens)} tokens; the model does not fit this device"
                     ) from None
             # Only here is the failed batch free: while the error is handled, its traceback holds the tensors.
-            self.batch_tokens = max(1, len(batch) // 2) * len(rows[start].tokens)
+            self.batch_tokens = max(1, len(batch) // 2) * groups[start].length
             torch.cuda.empty_cache()
         bad = int((~torch.isfinite(logprob_N)).sum())
         if bad:
@@ -155,8 +164,8 @@ class Scorer:
         return torch.cat(logprobs), torch.cat(greedy)
 
 
-def pack(sequences: Sequence[tuple[list[int], int]], share_beginnings: bool = True) -> Iterator[Row]:
-    """Rows that score every sequence: sorted by tokens, neighbours with a long common beginning go into one row.
+def pack(sequences: Sequence[tuple[list[int], int]], share_beginnings: bool = True) -> Iterator[Group]:
+    """Groups that hold every sequence once: sorted by tokens, neighbours with a long common beginning go into one row.
 
     sequences: (tokens, how many of the last are scored). The last token of a sequence is predicted and never read.
     """
@@ -174,16 +183,17 @@ def pack(sequences: Sequence[tuple[list[int], int]], share_beginnings: bool = Tr
                 total += inputs - saved
                 shared = common
                 continue
-            yield _row(sequences, members, shared)
+            yield Group(members, shared, total)
         members, shared, total = [i], inputs, inputs
     if members:
-        yield _row(sequences, members, shared)
+        yield Group(members, shared, total)
 
 
-def _row(sequences: Sequence[tuple[list[int], int]], members: list[int], shared: int) -> Row:
-    beginning = sequences[members[0]][0][:shared]
-    row = Row(list(beginning), list(range(shared)), [0] * shared)
-    for branch, i in enumerate(members, start=1):
+def lay_out(sequences: Sequence[tuple[list[int], int]], group: Group) -> Row:
+    """The row of a group."""
+    shared = group.shared
+    row = Row(sequences[group.members[0]][0][:shared], list(range(shared)), [0] * shared)
+    for branch, i in enumerate(group.members, start=1):
         tokens, scored = sequences[i]
         inputs, offset = len(tokens) - 1, len(row.tokens) - shared
         row.tokens += tokens[shared:inputs]

@@ -7,7 +7,7 @@ import weakref
 import pytest
 import torch
 
-from eval.scorer import NonFiniteError, Scorer, context_length, pack
+from eval.scorer import NonFiniteError, Scorer, context_length, lay_out, pack
 from tests.conftest import random_model
 
 LENGTH = 128  # of the test models' context
@@ -94,7 +94,9 @@ def test_every_request_is_scored_in_exactly_one_row():
         ([*context, *continuation], len(continuation)) for context, continuation in requests_like_a_benchmark(4)
     ]
     counts = [0] * len(sequences)
-    for row in pack(sequences):
+    for group in pack(sequences):
+        row = lay_out(sequences, group)
+        assert len(row.tokens) == group.length
         for _, _, request in row.scored:
             counts[request] += 1
     assert counts == [scored for _, scored in sequences]
