@@ -1,3 +1,5 @@
+import os
+import platform
 import re
 import subprocess
 import sys
@@ -123,3 +125,42 @@ def test_a_persons_mistake_is_one_line_and_no_traceback(body, code, said):
 def test_a_programming_error_still_shows_its_traceback():
     script = "from recipes.cli import command\ncommand(lambda: {}['x'])"
     assert "KeyError" in subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stderr
+
+
+ALLOCATOR = """
+import ctypes, os, sys
+from recipes.cli import command
+
+class Info(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in
+                "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()]
+
+def main():
+    libc = ctypes.CDLL(None)
+    libc.mallinfo2.restype, libc.malloc.restype, libc.free.argtypes = Info, ctypes.c_void_p, [ctypes.c_void_p]
+    libc.mallopt(-4, 0), libc.mallopt(-1, 2**31 - 1)  # as keep_freed_memory: all in the heap, nothing handed back
+    for _ in range(50_000):
+        libc.malloc(616)  # no gap is left for those that follow: they lie between the large ones
+    blocks = [libc.malloc(size) for _ in range(4) for size in (2**24, 616)]
+    for block in blocks:
+        libc.free(block)
+    print(os.environ["GLIBC_TUNABLES"], sys.argv[1:], libc.mallinfo2().keepcost // 2**24)
+
+command(main)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the list of freed small blocks is glibc's")
+def test_small_blocks_do_not_keep_the_heap_in_pieces():
+    """Four blocks of 16 MiB, small ones between, all freed: one free block of 64 MiB again, if no list holds the small ones."""
+
+    def run(tunables: dict[str, str]) -> str:
+        environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"} | tunables
+        done = subprocess.run([sys.executable, "-c", ALLOCATOR, "x"], capture_output=True, text=True, env=environment)
+        return done.stdout.strip() or done.stderr
+
+    assert run({}) == "glibc.malloc.tcache_count=0 ['x'] 4"
+    more = "glibc.malloc.mxfast=64"
+    assert run({"GLIBC_TUNABLES": more}) == f"{more}:glibc.malloc.tcache_count=0 ['x'] 4"
+    own = "glibc.malloc.tcache_count=7"  # a person's own setting stays, and shows what it costs
+    assert run({"GLIBC_TUNABLES": own}) == f"{own} ['x'] 0"
