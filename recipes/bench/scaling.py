@@ -4,8 +4,8 @@
 
 Each stage runs on 1, 4 and 16 times the data, each time in a process of its own, so that its peak memory is its own (a worker process that
 needs more than its parent counts instead). The training stages do as many times the steps. Sizes take turns and medians of the runs count:
-two threads fill the heap in another order each time, and one peak is another by a tenth. Writes scaling.md and scaling.svg; expect about
-20 minutes on 2 cores and exponents within 0.1 of 1. --share 0.1: all sizes a tenth of that.
+two threads fill the heap in another order each time, and one peak is another by a twentieth. Writes scaling.md and scaling.svg; expect
+half an hour on 2 cores and exponents within 0.1 of 1. --share 0.1: all sizes a tenth of that.
 
 A batch takes the memory of its longest row, and more data has longer ones; so every size has the longest few rows of the largest, and what
 grows is due to their number alone. What a training stage's peak still grows by is the heap between tensors of other sizes.
@@ -40,7 +40,7 @@ ROOT = Path(__file__).parents[2]
 TINY = ROOT / "recipes" / "configs" / "tiny"
 UNIT = {  # what size 1 has of everything
     "documents": 1500,
-    "instructions": 250,
+    "instructions": 500,  # the LONGEST make a batch of theirs slow: of half as many batches they were a quarter, and exponents 0.9
     "prompts": 250,
     "heldout_documents": 60,
     "heldout_instructions": 60,
