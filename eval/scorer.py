@@ -42,7 +42,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Group:
-    """Requests that one row of `length` tokens scores; their first `shared` tokens are the same."""
+    """Requests (their indices) that one row of `length` tokens scores; their first `shared` tokens are the same."""
 
     members: list[int]
     shared: int
@@ -190,7 +190,7 @@ def pack(sequences: Sequence[tuple[list[int], int]], share_beginnings: bool = Tr
 
 
 def lay_out(sequences: Sequence[tuple[list[int], int]], group: Group) -> Row:
-    """The row of a group."""
+    """The row of a group of `sequences`, which are as in `pack`."""
     shared = group.shared
     row = Row(sequences[group.members[0]][0][:shared], list(range(shared)), [0] * shared)
     for branch, i in enumerate(group.members, start=1):

@@ -40,7 +40,7 @@ ROOT = Path(__file__).parents[2]
 TINY = ROOT / "recipes" / "configs" / "tiny"
 UNIT = {  # what size 1 has of everything
     "documents": 1500,
-    "instructions": 500,  # the LONGEST make a batch of theirs slow: of half as many batches they were a quarter, and exponents 0.9
+    "instructions": 500,  # so many that the LONGEST, each in a batch that it makes slow, weigh little in the time
     "prompts": 250,
     "heldout_documents": 60,
     "heldout_instructions": 60,
