@@ -162,7 +162,7 @@ def short_note(s: Scene) -> None:
 
 
 def tell_short_note(s: Scene) -> None:
-    """Tell the case that is cast as a note in abbreviations."""
+    """Tell the case that is cast as a note in abbreviations, a brief one without what follows the visit."""
     s.line(
         "Pt: {pt}, {species}, {sex}, {yo}, wt {wt} kg. O: {o.name}.",
         "{pt} ({species}, {sex}, {age} y), {wt} kg, O {o.name}.",
@@ -183,11 +183,12 @@ def tell_short_note(s: Scene) -> None:
         "Rx: {drug} {rate} mg/kg = {dose} mg {route} {freq} {days} d.",
         "Rx: {drug} {dose} mg ({rate} mg/kg) {route} {freq} for {days} d.",
     )
-    s.line(
-        "{o.name} is to {advice}. Rv with {pt} in {rv} d.",
-        "Rv {pt} {rv} d; told {o.name} to {advice}.",
-        "Plan for {pt}: {advice}, and Rv in {rv} d.",
-    )
+    if not s.is_brief:
+        s.line(
+            "{o.name} is to {advice}. Rv with {pt} in {rv} d.",
+            "Rv {pt} {rv} d; told {o.name} to {advice}.",
+            "Plan for {pt}: {advice}, and Rv in {rv} d.",
+        )
 
 
 def prose_note(s: Scene) -> None:

@@ -46,6 +46,8 @@ class Task:
         }
 
 
+# Characters of a prompt: with a vocabulary of 2,048 at most 184 tokens, which leaves 72 of a context of 256 for the answer.
+LONGEST_PROMPT = 440
 STORY_SHAPES = tuple(shape for shape in SHAPES.values() if shape.kind == "story" and not shape.is_held_out)
 
 
@@ -558,4 +560,7 @@ KINDS: dict[Callable[[Tasker], Task], float] = {  # share of the tasks
 def draw_task(rng: Random, *, is_held_out: bool) -> Task:
     """Draw a task; `is_held_out` tasks are about held-out people, pairs, facts or cases only where their kind has any."""
     make = rng.choices(list(KINDS), weights=list(KINDS.values()))[0]
-    return make(Tasker(rng, is_held_out=is_held_out))
+    while True:
+        task = make(Tasker(rng, is_held_out=is_held_out))
+        if sum(len(message["content"]) for message in task.prompt) <= LONGEST_PROMPT:
+            return task

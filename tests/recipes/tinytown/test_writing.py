@@ -2,17 +2,21 @@
 
 import json
 import re
+from random import Random
 
 import pytest
 
+from base_model.chat import plain_prompt, render_prompt
 from base_model.cleaning import CleaningConfig, clean
 from base_model.cleaning_filters import Decontaminate
 from base_model.cleaning_report import read_dropped, score_against_truth
 from base_model.documents import Source
+from base_model.tokenizer import train_tokenizer
 from recipes.clean import _job
 from recipes.cli import load_yaml
 from recipes.tinytown import benchmarks, lexicon
 from recipes.tinytown.clinic import BY_NAME, is_held_out_case
+from recipes.tinytown.instructions import draw_task
 from recipes.tinytown.shapes import SHAPES
 from recipes.tinytown.world import is_reserved_pair, the_town
 from recipes.tinytown.writing import WorldConfig, write_world
@@ -91,6 +95,16 @@ def test_no_prompt_is_in_two_files(world):
     for name in ("prompts", "instructions_heldout", "prompts_heldout"):
         prompts += [json.dumps(row["prompt"]) for row in read(world / f"{name}.jsonl")]
     assert len(prompts) == len(set(prompts))
+
+
+def test_prompts_leave_room_for_an_answer(world, planted):
+    """In a context of 256 tokens 72 are for the answer, whether a prompt goes through the chat template or out as plain text."""
+    texts = (row["text"] for row in read(world / "general.jsonl") if row["id"] not in planted)
+    tokenizer = train_tokenizer(texts, 2048)
+    for number in range(6000):
+        prompt = draw_task(Random(number), is_held_out=number % 2 == 0).prompt
+        for form in (prompt, plain_prompt(prompt)):
+            assert len(render_prompt(tokenizer, form)) <= 256 - 72, prompt
 
 
 def test_held_out_people_are_in_no_training_text(training_texts):
