@@ -8,9 +8,11 @@ if __name__ == "__main__": command(main)
 import difflib
 import os
 import platform
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -158,22 +160,37 @@ def _instances(parser: Any, arguments: list[str]) -> tuple[Any, ...]:
 def command(main: Callable[[], Any]) -> None:
     """Run a recipe's `main` as a command. A person's mistake (ValueError, OSError, Ctrl-C) is one line on stderr, no traceback.
 
-    Exit status: 0 well, 1 a mistake or an unusable machine, 130 Ctrl-C. PLUMBLINE_TRACEBACK=1 shows the traceback.
+    Exit status: 0 well, 1 a mistake or an unusable machine, 130 Ctrl-C, 143 SIGTERM. PLUMBLINE_TRACEBACK=1 shows the traceback.
     """
     if main.__module__ == "__main__":  # not where a test calls it
         _drop_list_of_small_blocks()
+        _take_sigterm_as_ctrl_c()
     try:
         main()
-    except KeyboardInterrupt:
-        print(
-            "stopped by Ctrl-C; what was finished is kept, --resume goes on from the last checkpoint", file=sys.stderr
-        )
-        sys.exit(130)
+    except KeyboardInterrupt as stop:
+        by, status = ("SIGTERM", 143) if stop.args else ("Ctrl-C", 130)
+        print(f"stopped by {by}; what was finished is kept, --resume goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(status)
     except (ValueError, OSError) as error:
         if os.environ.get("PLUMBLINE_TRACEBACK"):
             raise
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)
+
+
+def _take_sigterm_as_ctrl_c() -> None:
+    """By itself SIGTERM would end this process alone, and a stage that it started would train on with nobody to hear of it.
+
+    Not where a launcher started this as one of several: it may be waiting for the others, where Python hears no signal.
+    """
+
+    def stop(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt(number)
+
+    if "LOCAL_RANK" not in os.environ:
+        signal.signal(signal.SIGTERM, stop)
+        end_at_once = partial(signal.signal, signal.SIGTERM, signal.SIG_DFL)  # a pool ends its workers by SIGTERM
+        os.register_at_fork(after_in_child=end_at_once)
 
 
 def _drop_list_of_small_blocks() -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import traceback
 from collections import deque
 from collections.abc import Callable
@@ -101,7 +102,15 @@ def _died(code: int, log: Path) -> str:
     return f"it ended with status {code}: {last[0] if last else 'no output'}"
 
 
+def _end_with_parent() -> None:
+    """Leave as by Ctrl-C when the process that asked for this stage is gone, killed say: nobody would hear of the result."""
+    multiprocessing.parent_process().join()
+    os.kill(os.getpid(), signal.SIGINT)
+
+
 def _child(module: str, arguments: list[str], log: str, sending) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and hand that on
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)

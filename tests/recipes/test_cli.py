@@ -3,6 +3,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 
 import pytest
@@ -120,6 +121,31 @@ def test_a_persons_mistake_is_one_line_and_no_traceback(body, code, said):
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == code
     assert done.stderr.startswith(said) and done.stderr.count("\n") == 1
+
+
+TERMINATED = """
+import multiprocessing, time
+from recipes.cli import command
+
+def main():
+    with multiprocessing.get_context("fork").Pool(2) as pool:  # ends its workers by SIGTERM
+        print(sum(pool.imap_unordered(abs, range(-9, 0))), flush=True)
+    time.sleep(60)
+
+command(main)
+"""
+
+
+def test_sigterm_is_one_line_and_ends_the_workers_of_a_pool_at_once():
+    process = subprocess.Popen(
+        [sys.executable, "-c", TERMINATED], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "45\n"
+    time.sleep(1)  # the pool is closed by now
+    process.terminate()
+    _, stderr = process.communicate(timeout=10)
+    assert process.returncode == 143
+    assert stderr.startswith("stopped by SIGTERM") and stderr.count("\n") == 1
 
 
 def test_a_programming_error_still_shows_its_traceback():

@@ -3,6 +3,7 @@
 Each must end in one clear line, lose nothing that was finished, and leave nothing half-written that looks finished.
 """
 
+import fcntl
 import json
 import os
 import signal
@@ -96,6 +97,24 @@ def test_killed_outright_the_same_command_goes_on(tmp_path):
     again = subprocess.run(command(path), cwd=ROOT, capture_output=True, text=True)
     assert "interrupted: goes on" in again.stdout
     assert read_manifest(tmp_path / "runs" / "data") is not None
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)])
+def test_a_pipeline_that_is_ended_takes_its_stage_along(tmp_path, number, status):
+    """`kill` reaches the pipeline alone. Its stage of 20 s would go on, and the same command would be refused meanwhile."""
+    path = graph(tmp_path, data={"documents": 20_000})
+    process = start(path, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))  # as a background job
+    wait_for(tmp_path / "runs" / "data" / "started.json")
+    os.kill(process.pid, number)
+    _, stderr = process.communicate(timeout=5)
+    assert process.returncode == status
+    if number == signal.SIGTERM:
+        one_line(stderr, "stopped by SIGTERM")
+    time.sleep(1)
+    again = subprocess.run([*command(path), "--dry_run"], cwd=ROOT, capture_output=True, text=True)
+    assert again.returncode == 0 and "interrupted" in again.stdout, again
+    with (tmp_path / "runs" / "data" / ".lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: the stage still holds it
 
 
 def test_a_stage_that_fails_is_named_with_its_reason_and_what_was_finished_stays(tmp_path):
