@@ -168,7 +168,7 @@ def command(main: Callable[[], Any]) -> None:
     try:
         main()
     except KeyboardInterrupt as stop:
-        by, status = ("SIGTERM", 143) if stop.args else ("Ctrl-C", 130)
+        by, status = ("SIGTERM", 143) if stop.args == (signal.SIGTERM,) else ("Ctrl-C", 130)
         print(f"stopped by {by}; what was finished is kept, --resume goes on from the last checkpoint", file=sys.stderr)
         sys.exit(status)
     except (ValueError, OSError) as error:

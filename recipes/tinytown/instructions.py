@@ -558,7 +558,10 @@ KINDS: dict[Callable[[Tasker], Task], float] = {  # share of the tasks
 
 
 def draw_task(rng: Random, *, is_held_out: bool) -> Task:
-    """Draw a task; `is_held_out` tasks are about held-out people, pairs, facts or cases only where their kind has any."""
+    """Draw a task whose prompt has at most LONGEST_PROMPT characters; kinds keep their shares, since it is drawn again within its kind.
+
+    `is_held_out` tasks are about held-out people, pairs, facts or cases only where their kind has any.
+    """
     make = rng.choices(list(KINDS), weights=list(KINDS.values()))[0]
     while True:
         task = make(Tasker(rng, is_held_out=is_held_out))
