@@ -20,7 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from base_model.gpt import GPTConfig, attend, rotary_table
+from base_model.attention import attend
+from base_model.gpt import GPTConfig, rotary_table
 
 STACKED_AT_MOST = 2**20  # numbers; below it a product costs more to call than to compute
 

@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from base_model.attention import attend, attention_mask
+
 IGNORED_TARGET = -100  # targets with this value leave the loss, as in torch and transformers
-LONGEST_PRODUCTS = 512  # tokens `attend_by_products` takes; past this the scores cost more memory than they save time
-QUERY_BLOCK = 128  # queries at once in it
 
 
 @dataclass(frozen=True)
@@ -147,22 +147,6 @@ def default_position_ids(n_tokens: int, is_pad_BS: Tensor | None, document_ids_B
     return ((~is_pad_BS).long().cumsum(dim=1) - 1).clamp(min=0)[:, -n_tokens:]
 
 
-def attention_mask(n_tokens: int, is_pad_BS: Tensor | None, document_ids_BT: Tensor | None, device=None) -> Tensor:
-    """Who sees whom: the earlier tokens and itself, no padding, and only its own packed document.
-
-    (B or 1, 1, T, S) bool, True where query t sees key s. Padding queries see themselves, so that no row is empty.
-    """
-    n_seen = n_tokens if is_pad_BS is None else is_pad_BS.shape[1]
-    query_T = torch.arange(n_seen - n_tokens, n_seen, device=device)
-    key_S = torch.arange(n_seen, device=device)
-    is_seen = (query_T[:, None] >= key_S[None, :])[None]
-    if document_ids_BT is not None:
-        is_seen = is_seen & (document_ids_BT[:, :, None] == document_ids_BT[:, None, :])
-    if is_pad_BS is not None:
-        is_seen = is_seen & ~is_pad_BS[:, None, :] | (query_T[:, None] == key_S[None, :])
-    return is_seen[:, None]
-
-
 def rotary_table(config: GPTConfig, device=None) -> Tensor:
     """cos and sin of position x frequency, theta^(-2i/E) for pair i: (2, context_length, E) float32; both halves of the
     last dimension are the same, since pair i is the dimensions i and i + E/2. Source: arXiv:2104.09864, eq. 34."""
@@ -177,40 +161,6 @@ def rotate(x_BHTE: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turns each pair (x_i, x_{i+E/2}) by its position's angle; cos and sin are (B or 1, 1, T, E)."""
     first, second = x_BHTE.chunk(2, dim=-1)
     return x_BHTE * cos + torch.cat([-second, first], dim=-1) * sin
-
-
-def attend(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, mask: Tensor | None) -> Tensor:
-    """softmax(q k^T / sqrt(E), where seen) v, (B, H, T, E); mask (B or 1, 1, T, S) True where seen, None: causal with T = S.
-
-    PyTorch's SDPA, save for short rows in bf16 on a CPU: `attend_by_products` takes a third of its time there at 256 tokens.
-    """
-    n_tokens, is_whole = q_BHTE.shape[2], q_BHTE.shape[2] == k_BKSE.shape[2]
-    if is_whole and n_tokens <= LONGEST_PRODUCTS and q_BHTE.dtype == torch.bfloat16 and q_BHTE.device.type == "cpu":
-        return attend_by_products(q_BHTE, k_BKSE, v_BKSE, mask)
-    n_group = q_BHTE.shape[1] // k_BKSE.shape[1]
-    if n_group > 1 and mask is not None and q_BHTE.device.type == "cuda":  # its kernels that take a mask know no groups
-        k_BKSE, v_BKSE, n_group = k_BKSE.repeat_interleave(n_group, 1), v_BKSE.repeat_interleave(n_group, 1), 1
-    return F.scaled_dot_product_attention(
-        q_BHTE, k_BKSE, v_BKSE, attn_mask=mask, is_causal=mask is None, enable_gqa=n_group > 1
-    )
-
-
-def attend_by_products(q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, mask: Tensor | None) -> Tensor:
-    """The same by plain matrix products, which have bf16 instructions where SDPA's backward pass on a CPU has none.
-
-    Queries go in blocks, each against the keys up to its end only, as no mask lets a query see later ones.
-    """
-    (n_rows, n_head, n_tokens, width), n_kv_head = q_BHTE.shape, k_BKTE.shape[1]
-    mask = attention_mask(n_tokens, None, None, q_BHTE.device) if mask is None else mask
-    blocks = []
-    for start in range(0, n_tokens, QUERY_BLOCK):
-        end = min(start + QUERY_BLOCK, n_tokens)
-        q = (q_BHTE[:, :, start:end] * width**-0.5).reshape(n_rows, n_kv_head, -1, width)  # a group shares its key head
-        scores = (q @ k_BKTE[:, :, :end].mT).view(n_rows, n_kv_head, -1, end - start, end)
-        scores = scores.masked_fill(~mask[:, None, :, start:end, :end], -math.inf)
-        weights = scores.softmax(dim=-1, dtype=scores.dtype).view(n_rows, n_kv_head, -1, end)
-        blocks.append((weights @ v_BKTE[:, :, :end]).view(n_rows, n_head, end - start, width))
-    return torch.cat(blocks, dim=2)
 
 
 def make_norm(config: GPTConfig) -> nn.Module:

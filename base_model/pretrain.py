@@ -88,7 +88,7 @@ def pretrain(
     )
     is_compiled = config.compile and _can_compile(accelerator)
     if is_compiled:
-        model.compile()
+        model.compile(options={"cpp.use_decompose_tanh": True})  # by exp: GELU takes half the time on a CPU
     wrapped, *optimizers = accelerator.prepare(model, *optimizers)
     first = load_training_state(resume_from, wrapped, optimizers, accelerator)["step"] if resume_from else 0
     if is_compiled:

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from base_model.gpt import QUERY_BLOCK, attend, attend_by_products, attention_mask
+from base_model.attention import QUERY_BLOCK, attend, attend_by_products, attention_mask
 
 
 def heads(n_tokens, n_head=6, n_kv_head=2, dtype=torch.float32):
@@ -57,6 +57,16 @@ def test_in_bf16_on_a_cpu_short_rows_take_the_products_and_agree_with_sdpa():
     y = attend(*inputs, None)
     assert torch.equal(y, attend_by_products(*inputs, None))
     torch.testing.assert_close(y, sdpa(None)(*inputs), atol=2e-2, rtol=0)
+
+
+def test_values_and_gradients_in_bf16_are_those_of_fp64_to_one_percent():
+    """Norm of the difference over the norm: rounding to bf16 makes 0.4 to 0.6 %."""
+    inputs = heads(2 * QUERY_BLOCK, dtype=torch.bfloat16)
+    exact = value_and_gradients(sdpa(None), [x.detach().double().requires_grad_() for x in inputs])
+    ours = value_and_gradients(lambda q, k, v: attend_by_products(q, k, v, None), inputs)
+    for mine, true in zip(ours, exact, strict=True):
+        assert mine.dtype == torch.bfloat16
+        assert (mine.double() - true).norm() < 0.01 * true.norm()
 
 
 def test_a_query_never_sees_a_later_token():

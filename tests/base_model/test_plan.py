@@ -8,6 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from base_model import plan
+from base_model.attention import attend_by_products
 from base_model.gpt import GPT, GPTConfig, preset
 from base_model.plan import activation_bytes, describe, describe_on, flops_per_token, memory, probe, shard
 from base_model.pretrain_config import PretrainConfig
@@ -21,9 +22,7 @@ SMALL = {
 def test_flops_are_those_that_torch_counts_but_for_the_unseen_half_of_attention(dialect, monkeypatch):
     """torch counts all T x T pairs of q k^T and its product with v; causal attention needs T (T + 1) / 2 of them. It does not know
     SDPA's CPU kernel, so attention runs as plain products in one block."""
-    import base_model.gpt
-
-    monkeypatch.setattr(base_model.gpt, "attend", base_model.gpt.attend_by_products)
+    monkeypatch.setattr("base_model.gpt.attend", attend_by_products)
     config, n_rows = SMALL[dialect], 2
     model = GPT(config)
     tokens = torch.zeros(n_rows, config.context_length, dtype=torch.long)
