@@ -8,6 +8,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 LONGEST_PRODUCTS = 512  # tokens `attend_by_products` takes; past this the scores cost more memory than they save time
 QUERY_BLOCK = 64  # queries at once in it
@@ -78,14 +79,15 @@ class _Products(torch.autograd.Function):
         return y_BHTE
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, dy_BHTE: Tensor):
         q_BHTE, k_BKTE, v_BKTE, sums_BHT1, y_BHTE, *weights = ctx.saved_tensors
         g_BHTE = (dy_BHTE / sums_BHT1).to(q_BHTE.dtype)
-        means_BHT1 = (g_BHTE * y_BHTE).sum(dim=-1, keepdim=True)
+        rowsum_BHT1 = (g_BHTE * y_BHTE).sum(dim=-1, keepdim=True)
         dq, dk, dv = [], [], []
         for (start, end), weight in zip(_blocks(q_BHTE.shape[2]), weights, strict=True):
-            q, g, mean = (_by_key_head(x[:, :, start:end], k_BKTE) for x in (q_BHTE, g_BHTE, means_BHT1))
-            dscores = weight * (g @ v_BKTE[:, :, :end].mT - mean)
+            q, g, rowsum = (_by_key_head(x[:, :, start:end], k_BKTE) for x in (q_BHTE, g_BHTE, rowsum_BHT1))
+            dscores = weight * (g @ v_BKTE[:, :, :end].mT - rowsum)
             dq.append((dscores @ k_BKTE[:, :, :end]).view_as(q_BHTE[:, :, start:end]))
             dk.append(dscores.mT @ q)
             dv.append(weight.mT @ g)

@@ -69,6 +69,13 @@ def test_values_and_gradients_in_bf16_are_those_of_fp64_to_one_percent():
         assert (mine.double() - true).norm() < 0.01 * true.norm()
 
 
+def test_a_second_derivative_is_an_error_not_a_wrong_number():
+    q, k, v = heads(5)
+    (dq,) = torch.autograd.grad(attend_by_products(q, k, v, None).square().sum(), q, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        dq.sum().backward()
+
+
 def test_a_query_never_sees_a_later_token():
     q, k, v = heads(QUERY_BLOCK + 9)
     before = attend_by_products(q, k, v, None)
