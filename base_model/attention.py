@@ -58,39 +58,36 @@ def attend_by_products(q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, mask: Ten
 class _Products(torch.autograd.Function):
     """The derivative is written out: autograd's reads and writes the scores more often, and keeps smaller blocks from paying.
 
-    With W = exp(scores - their row's largest) and r the sums of its rows, y = W v / r. Given dy and g = dy / r,
-        dv = W^T g,   dscores = W * (g v^T - rowsum(g * y)),   dq = dscores k / sqrt(E),   dk = dscores^T q / sqrt(E).
+    With W = softmax(q k^T / sqrt(E)) and y = W v, the gradient dy gives (as in arXiv:2205.14135, appendix B.2)
+        dv = W^T dy,   dscores = W * (dy v^T - rowsum(dy * y)),   dq = dscores k / sqrt(E),   dk = dscores^T q / sqrt(E).
     """
 
     @staticmethod
     def forward(ctx, q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, mask: Tensor) -> Tensor:
         q_BHTE = q_BHTE * q_BHTE.shape[-1] ** -0.5
-        sums, weights, outputs = [], [], []
+        weights, outputs = [], []
         for start, end in _blocks(q_BHTE.shape[2]):
             q = _by_key_head(q_BHTE[:, :, start:end], k_BKTE)
             scores = (q @ k_BKTE[:, :, :end].mT).unflatten(2, (-1, end - start))
             scores = scores.masked_fill(~mask[:, None, :, start:end, :end], -math.inf)
-            weight = (scores - scores.amax(dim=-1, keepdim=True).float()).exp_().to(q.dtype)
-            sums.append(weight.sum(dim=-1, keepdim=True, dtype=torch.float32).flatten(1, 2))
-            weights.append(weight.flatten(2, 3))
-            outputs.append((weights[-1] @ v_BKTE[:, :, :end]).view_as(q_BHTE[:, :, start:end]) / sums[-1])
-        sums_BHT1, y_BHTE = torch.cat(sums, dim=2), torch.cat(outputs, dim=2).to(q_BHTE.dtype)
-        ctx.save_for_backward(q_BHTE, k_BKTE, v_BKTE, sums_BHT1, y_BHTE, *weights)
+            weights.append(scores.softmax(dim=-1, dtype=scores.dtype).flatten(2, 3))
+            outputs.append((weights[-1] @ v_BKTE[:, :, :end]).view_as(q_BHTE[:, :, start:end]))
+        y_BHTE = torch.cat(outputs, dim=2)
+        ctx.save_for_backward(q_BHTE, k_BKTE, v_BKTE, y_BHTE, *weights)
         return y_BHTE
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dy_BHTE: Tensor):
-        q_BHTE, k_BKTE, v_BKTE, sums_BHT1, y_BHTE, *weights = ctx.saved_tensors
-        g_BHTE = (dy_BHTE / sums_BHT1).to(q_BHTE.dtype)
-        rowsum_BHT1 = (g_BHTE * y_BHTE).sum(dim=-1, keepdim=True)
+        q_BHTE, k_BKTE, v_BKTE, y_BHTE, *weights = ctx.saved_tensors
+        rowsum_BHT1 = (dy_BHTE * y_BHTE).sum(dim=-1, keepdim=True)
         dq, dk, dv = [], [], []
         for (start, end), weight in zip(_blocks(q_BHTE.shape[2]), weights, strict=True):
-            q, g, rowsum = (_by_key_head(x[:, :, start:end], k_BKTE) for x in (q_BHTE, g_BHTE, rowsum_BHT1))
-            dscores = weight * (g @ v_BKTE[:, :, :end].mT - rowsum)
+            q, dy, rowsum = (_by_key_head(x[:, :, start:end], k_BKTE) for x in (q_BHTE, dy_BHTE, rowsum_BHT1))
+            dscores = weight * (dy @ v_BKTE[:, :, :end].mT - rowsum)
             dq.append((dscores @ k_BKTE[:, :, :end]).view_as(q_BHTE[:, :, start:end]))
             dk.append(dscores.mT @ q)
-            dv.append(weight.mT @ g)
+            dv.append(weight.mT @ dy)
         return torch.cat(dq, dim=2) * q_BHTE.shape[-1] ** -0.5, _add(dk), _add(dv), None
 
 
