@@ -59,6 +59,14 @@ def test_in_bf16_on_a_cpu_short_rows_take_the_products_and_agree_with_sdpa():
     torch.testing.assert_close(y, sdpa(None)(*inputs), atol=2e-2, rtol=0)
 
 
+def test_compiled_on_a_cpu_short_rows_take_the_products_in_fp32_too():
+    inputs = heads(2 * QUERY_BLOCK)
+    products, by_sdpa = attend_by_products(*inputs, None), sdpa(None)(*inputs)
+    assert not torch.equal(products, by_sdpa)  # they round differently, so equality tells which of them was taken
+    assert torch.equal(attend(*inputs, None), by_sdpa)
+    assert torch.equal(torch.compile(attend, backend="eager")(*inputs, None), products)
+
+
 def test_values_and_gradients_in_bf16_are_those_of_fp64_to_one_percent():
     """Norm of the difference over the norm: rounding to bf16 makes 0.4 to 0.6 %."""
     inputs = heads(2 * QUERY_BLOCK, dtype=torch.bfloat16)
