@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,10 +22,11 @@ from typing import Any
 import numpy as np
 
 from eval import preference, statistics, words
-from eval.results import Evaluation, as_metric, difference, finite
+from eval.results import Evaluation, as_metric, difference, estimate, finite
 
 ALPHA = 0.05
 MOST_TOLD = 3  # changes told one by one in the verdict
+LEAST_OF_A_KIND = 10  # items of a kind of prompt that is looked at by itself
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Change:
     smallest_detectable: float
     test: str
     verdict: str  # "better" | "worse" | "more" | "less" | "same"
+    kind: str = ""  # of prompt, where it is over the items of one alone
 
     @property
     def is_detected(self) -> bool:
@@ -139,23 +142,30 @@ class Comparison:
         families = [self.headline_keys, [key for key in self.keys if key not in headline]]
         return {(change.model, change.key): change for keys in families for change in self.changes(pairs, keys)}
 
-    def changes(self, pairs: Sequence[tuple[str, str]], keys: Sequence[str]) -> list[Change]:
-        """Paired changes of each pair on each metric both have, corrected together."""
+    def changes(
+        self, pairs: Sequence[tuple[str, str]], keys: Sequence[str], kinds: Sequence[str] = ("",)
+    ) -> list[Change]:
+        """Paired changes of each pair on each metric both have, over all items or those of each kind, corrected together."""
         found = [
-            (a, b, key, made) for a, b in pairs for key in keys if (made := self._difference(a, b, key)) is not None
+            (a, b, key, kind, made)
+            for a, b in pairs
+            for key in keys
+            for kind in kinds
+            if (made := self._difference(a, b, key, kind)) is not None
         ]
         adjusted = statistics.holm([made.p for *_, made in found])
         return [
-            _change(a, b, key, made, p_holm, self.entries[key]["higher_is_better"])
-            for (a, b, key, made), p_holm in zip(found, adjusted, strict=True)
+            _change(a, b, key, kind, made, p_holm, self.entries[key]["higher_is_better"])
+            for (a, b, key, kind, made), p_holm in zip(found, adjusted, strict=True)
         ]
 
-    def _difference(self, a: str, b: str, key: str) -> statistics.Difference | None:
+    def _difference(self, a: str, b: str, key: str, kind: str) -> statistics.Difference | None:
         entry_a, entry_b = self.cell(a, key), self.cell(b, key)
         if entry_a is None or entry_b is None or entry_a["aggregate"] == "given":
             return None
-        items_a = self.by_name[a].evaluation.items_of_set[entry_a["set"]]
-        items_b = self.by_name[b].evaluation.items_of_set[entry_a["set"]]
+        items_a, items_b = self._items(a, key, kind), self._items(b, key, kind)
+        if kind and not (items_a and items_b):
+            return None
         try:
             return difference(as_metric(entry_a), items_a, items_b)
         except ValueError as error:
@@ -163,6 +173,37 @@ class Comparison:
             if problem not in self.problems:
                 self.problems.append(problem)
             return None
+
+    def _items(self, name: str, key: str, kind: str = "") -> list[dict[str, Any]]:
+        """A model's items of a metric's set: all, or those whose prompts are of a kind."""
+        items = self.by_name[name].evaluation.items_of_set[self.entries[key]["set"]]
+        return [item for item in items if item.get("label") == kind] if kind else items
+
+    @cached_property
+    def by_kind(self) -> list[dict[str, Any]]:
+        """Each judge's scores by kind of prompt, as a mean over all may rise where one kind falls (a model that learns to decline
+        declines stories, too): {key, models, kinds: {kind: n}, cells: {kind: {model: value, low, high}}, changes: to the parents,
+        corrected over the table}. Left out: judges that a stage optimised, kinds of fewer than LEAST_OF_A_KIND items, a lone kind."""
+        tables = []
+        for key in self.judge_keys:
+            names = [m.name for m in self.models if self.cell(m.name, key)]
+            counts = Counter(item.get("label") for item in self._items(names[0], key))
+            kinds = {kind: n for kind, n in sorted(counts.items(), key=str) if kind and n >= LEAST_OF_A_KIND}
+            if len(kinds) < 2 or self.is_optimised(key):
+                continue
+            table = {"key": key, "models": names, "kinds": kinds}
+            table["cells"] = {kind: self._of_kind(names, key, kind) for kind in kinds}
+            table["changes"] = self.changes([(m.name, m.parent) for m in self.models if m.parent], [key], [*kinds])
+            tables.append(table)
+        return tables
+
+    def _of_kind(self, names: Sequence[str], key: str, kind: str) -> dict[str, dict[str, float]]:
+        found = {}
+        for name in names:
+            if items := self._items(name, key, kind):  # none where it was measured on other prompts
+                made = estimate(as_metric(self.cell(name, key)), items)
+                found[name] = {"value": made.value, "low": made.low, "high": made.high}
+        return found
 
     def win_rates(self, key: str, names: Sequence[str] | None = None) -> dict[tuple[str, str], WinRate]:
         """{(model, other): win rate} for both orders of every pair that has the judge's scores; p Holm-corrected over pairs."""
@@ -343,7 +384,7 @@ def _parent(model: Model, models: Sequence[Model]) -> str | None:
 
 
 def _change(
-    a: str, b: str, key: str, made: statistics.Difference, p_holm: float, higher_is_better: bool | None
+    a: str, b: str, key: str, kind: str, made: statistics.Difference, p_holm: float, higher_is_better: bool | None
 ) -> Change:
     verdict = "same"
     if p_holm < ALPHA:
@@ -352,7 +393,7 @@ def _change(
     wins, losses = (made.losses, made.wins) if higher_is_better is False else (made.wins, made.losses)
     return Change(
         a, b, key, made.mean, made.low, made.high, made.p, p_holm, made.n, wins, losses, made.ties,
-        made.smallest_detectable, made.test, verdict,
+        made.smallest_detectable, made.test, verdict, kind,
     )  # fmt: skip
 
 

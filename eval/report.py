@@ -101,6 +101,7 @@ def report_data(comparison: Comparison, *, command: str, title: str, seed: int) 
         "cells": {m.name: {key: _cell(comparison, m.name, key) for key in comparison.keys} for m in comparison.models},
         "to_parent": [as_json(change) for change in comparison.to_parent.values()],
         "to_baseline": [as_json(change) for change in comparison.to_baseline.values()],
+        "by_kind": [table | {"changes": [as_json(c) for c in table["changes"]]} for table in comparison.by_kind],
         "win_rates": _win_rates(comparison),
         "matrix_models": comparison.aligned or [m.name for m in comparison.models],
         "seed_groups": comparison.seed_groups,

@@ -22,14 +22,19 @@ def write_run(
     optimised: bool = False,
     stage: str | None = None,
     suite: str = "0" * 64,
+    kinds: dict[str, float] | None = None,
 ) -> Path:
-    """A finished run whose judge scores average about `quality` (0 to 1), with bits per byte, an accuracy, a judge, ROUGE and a log."""
+    """A finished run whose judge scores average about `quality` (0 to 1), with bits per byte, an accuracy, a judge, ROUGE and a log.
+
+    kinds: of prompt, in turn, each with what its judge's scores have on top of `quality`.
+    """
     rng = np.random.default_rng([seed, *folder.name.encode()])
     shared = np.random.default_rng(0).random(items)  # how hard each item is, the same for every model
     found, metrics = [], []
     for i in range(items):
         prompt = [{"role": "user", "content": f"Question {i} about the harbour"}]
-        score = float(np.clip(quality + 0.3 * (shared[i] - 0.5) + 0.1 * rng.normal(), 0, 1))
+        kind, extra = list(kinds.items())[i % len(kinds)] if kinds else ("", 0.0)
+        score = float(np.clip(quality + extra + 0.3 * (shared[i] - 0.5) + 0.1 * rng.normal(), 0, 1))
         text = (
             outputs[i % len(outputs)]
             if outputs
@@ -53,6 +58,7 @@ def write_run(
                 "output": text,
                 "reference": f"The tide is high at {i} o'clock.",
                 "scores": scores,
+                **({"label": kind} if kind else {}),
             }
         )
     for i in range(items):

@@ -7,6 +7,7 @@ import pytest
 
 from eval.compare import compare, short_names, tell
 from eval.preference import length_controlled_win_rate
+from eval.report import write_report
 from tests.eval.runs import write_manifest, write_run
 
 
@@ -160,3 +161,43 @@ def test_everything_is_read_from_files(runs, comparison):
     text = json.dumps([m.evaluation.metrics for m in comparison.models])
     again = compare(folders(runs, "base", "lora_sft", "reward_model", "ppo", "dpo", "worse"), baseline="lora_sft")
     assert json.dumps([m.evaluation.metrics for m in again.models]) == text and again.verdict == comparison.verdict
+
+
+def test_a_kind_that_falls_is_seen_beside_a_mean_that_rises(tmp_path):
+    """Means from the files; p-values from the change over each kind's items, by Holm over the two kinds that have items enough."""
+    sft = write_run(tmp_path / "sft", quality=0.5, items=100, kinds={"story": 0.0, "unknown": 0.0})
+    ppo = write_run(tmp_path / "ppo", quality=0.5, items=100, parents=[sft], kinds={"story": -0.15, "unknown": 0.45})
+    compared = compare([sft, ppo])
+    assert compared.to_parent["ppo", "instructions/gold"].verdict == "better"
+    (table,) = compared.by_kind
+    assert table["key"] == "instructions/gold" and table["kinds"] == {"story": 50, "unknown": 50}
+    for folder in (sft, ppo):
+        rows = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+        for kind in ("story", "unknown"):
+            scores = [row["scores"]["gold"] for row in rows if row.get("label") == kind]
+            assert table["cells"][kind][folder.name]["value"] == pytest.approx(np.mean(scores), abs=1e-12)
+    story, unknown = table["changes"]
+    assert (story.kind, story.verdict, unknown.kind, unknown.verdict) == ("story", "worse", "unknown", "better")
+    assert story.n == 50 and story.p_holm == min(1, 2 * min(story.p, unknown.p))
+    means = {kind: cells["ppo"]["value"] - cells["sft"]["value"] for kind, cells in table["cells"].items()}
+    assert story.mean == pytest.approx(means["story"], abs=1e-12)
+
+
+def test_kinds_of_few_items_and_judges_that_were_optimised_have_no_table_of_kinds(tmp_path):
+    kinds = {"story": 0.0, "list": 0.0, "summary": 0.0}
+    few = write_run(tmp_path / "few", quality=0.5, items=28, kinds=kinds, optimised=True)  # 10, 9 and 9 items
+    enough = write_run(tmp_path / "enough", quality=0.5, items=29, kinds=kinds, optimised=True)  # 10, 10 and 9
+    assert compare([few]).by_kind == []
+    (table,) = compare([enough]).by_kind
+    assert table["key"] == "instructions/gold" and table["kinds"] == {"list": 10, "story": 10}
+
+
+def test_a_model_measured_on_prompts_of_other_kinds_leaves_a_gap_in_the_table(tmp_path):
+    sft = write_run(tmp_path / "sft", quality=0.5, kinds={"story": 0.0, "list": 0.0})
+    ppo = write_run(tmp_path / "ppo", quality=0.6, parents=[sft], kinds={"story": 0.0, "summary": 0.0})
+    compared = compare([sft, ppo])
+    (table,) = compared.by_kind
+    assert [*table["cells"]["list"]] == ["sft"] and [*table["cells"]["story"]] == ["sft", "ppo"]
+    assert [change.kind for change in table["changes"]] == ["story"]
+    written = write_report([sft, ppo], tmp_path)
+    assert "| list | 30 |" in written.markdown.read_text() and "| – |" in written.markdown.read_text()

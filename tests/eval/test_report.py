@@ -19,6 +19,7 @@ HOSTILE = [
     "<!-- <style>body { display: none }</style> & &amp; \u2028 line",
     "",
 ]
+KINDS = {"story": 0.0, "<b>lookup</b> | x": 0.0}
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -30,18 +31,23 @@ FLAGS = [
 def written(tmp_path_factory):
     """Ten models and 200 items a set, hostile outputs among them; the tenth was optimised on the reward model shown."""
     root = tmp_path_factory.mktemp("report")
-    folders = [write_run(root / "base", quality=0.3, items=220, outputs=HOSTILE)]
+    folders = [write_run(root / "base", quality=0.3, items=220, outputs=HOSTILE, kinds=KINDS)]
     for i in range(1, 9):
         is_tuned = i == 8
         folders.append(
             write_run(
-                root / f"variant_{i}", quality=0.3 + 0.05 * i, parents=[folders[0]], items=220, optimised=is_tuned
+                root / f"variant_{i}",
+                quality=0.3 + 0.05 * i,
+                parents=[folders[0]],
+                items=220,
+                optimised=is_tuned,
+                kinds=KINDS,
             )
         )
     write_manifest(
         root / "reward_model", parents=[folders[1]], notes={"quality": {"accuracy": 0.8, "text": HOSTILE[0]}}
     )
-    folders.append(write_run(root / "ppo", quality=0.8, parents=[folders[4]], items=220, optimised=True))
+    folders.append(write_run(root / "ppo", quality=0.8, parents=[folders[4]], items=220, optimised=True, kinds=KINDS))
     sweep = [
         {"step": i, "kl_nats": i**2 / 4, "gold": 0.5 + i / 10 - i**2 / 60, "proxy": 0.5 + i / 8} for i in range(1, 8)
     ]
@@ -83,12 +89,27 @@ def test_the_page_holds_every_part_and_its_screenshots_are_not_blank(page, tmp_p
         "of 8 models against what they came from 8 better, 0 worse, 0 no detectable difference; the largest change: "
         in said
     )
-    for part in ("checks", "stages", "changes", "matrix", "curves", "samples", "lineage", "settings", "cost", "again"):
+    for part in (
+        "checks",
+        "stages",
+        "changes",
+        "kinds",
+        "matrix",
+        "curves",
+        "samples",
+        "lineage",
+        "settings",
+        "cost",
+        "again",
+    ):
         section = page.locator(f"section#{part}")
         section.screenshot(path=tmp_path / f"{part}.png")
         assert (tmp_path / f"{part}.png").stat().st_size > 4000, part
     assert page.locator("#stage-table tbody tr").count() == 10 + 4
     assert "optimised, not a benchmark" in page.inner_text("#matrix")
+    assert page.locator("#kinds h3").all_inner_texts() == ["instructions/gold"]
+    assert page.locator("#kinds tbody th").all_inner_texts() == ["<b>lookup</b> | x", "story"]
+    assert page.locator("#kinds tbody .mark").count() == 2 * 9  # all but base have their parent beside them
     assert "1 seed: item noise only" in page.inner_text("#stages")
     assert "<x>" in page.inner_text("#again")
 
@@ -231,6 +252,8 @@ def test_markdown_holds_the_same_numbers_and_keeps_hostile_output_inside_its_fen
     text = written.markdown.read_text(encoding="utf-8")
     value = written.comparison.cell("ppo", "instructions/gold")["value"]
     assert words.number(value) in text and "smallest detectable" in text
+    (table,) = written.comparison.by_kind
+    assert f"| story | 110 | {words.number(table['cells']['story']['base']['value'])} [" in text
     outside, inside, fence = [], [], None
     for line in text.splitlines():
         if fence is None and (opened := re.fullmatch(r"(`{3,})text", line)):
