@@ -182,7 +182,7 @@ class Comparison:
     @cached_property
     def by_kind(self) -> list[dict[str, Any]]:
         """Each judge's scores by kind of prompt, as a mean over all may rise where one kind falls (a model that learns to decline
-        declines stories, too): {key, models, kinds: {kind: n}, cells: {kind: {model: value, low, high}}, changes: to the parents,
+        declines stories, too): {key, models, kinds: {kind: n}, cells: {kind: {model: value, low, high, n}}, changes: to the parents,
         corrected over the table}. Left out: judges that a stage optimised, kinds of fewer than LEAST_OF_A_KIND items, a lone kind."""
         tables = []
         for key in self.judge_keys:
@@ -191,19 +191,18 @@ class Comparison:
             kinds = {kind: n for kind, n in sorted(counts.items(), key=str) if kind and n >= LEAST_OF_A_KIND}
             if len(kinds) < 2 or self.is_optimised(key):
                 continue
-            table = {"key": key, "models": names, "kinds": kinds}
-            table["cells"] = {kind: self._of_kind(names, key, kind) for kind in kinds}
-            table["changes"] = self.changes([(m.name, m.parent) for m in self.models if m.parent], [key], [*kinds])
-            tables.append(table)
+            pairs = [(m.name, m.parent) for m in self.models if m.parent]
+            cells = {
+                kind: {
+                    name: as_json(estimate(as_metric(self.cell(name, key)), items))
+                    for name in names
+                    if (items := self._items(name, key, kind))  # none where it was measured on other prompts
+                }
+                for kind in kinds
+            }
+            changes = self.changes(pairs, [key], [*kinds])
+            tables.append({"key": key, "models": names, "kinds": kinds, "cells": cells, "changes": changes})
         return tables
-
-    def _of_kind(self, names: Sequence[str], key: str, kind: str) -> dict[str, dict[str, float]]:
-        found = {}
-        for name in names:
-            if items := self._items(name, key, kind):  # none where it was measured on other prompts
-                made = estimate(as_metric(self.cell(name, key)), items)
-                found[name] = {"value": made.value, "low": made.low, "high": made.high}
-        return found
 
     def win_rates(self, key: str, names: Sequence[str] | None = None) -> dict[tuple[str, str], WinRate]:
         """{(model, other): win rate} for both orders of every pair that has the judge's scores; p Holm-corrected over pairs."""

@@ -19,7 +19,7 @@ from typing import Any
 
 from base_model.checkpoints import write_text_atomically
 from eval import figures, words
-from eval.compare import Comparison, Model, as_json, compare
+from eval.compare import LEAST_OF_A_KIND, Comparison, Model, as_json, compare
 
 MOST_SAMPLES = 200
 MOST_PANELS = 8
@@ -102,6 +102,7 @@ def report_data(comparison: Comparison, *, command: str, title: str, seed: int) 
         "to_parent": [as_json(change) for change in comparison.to_parent.values()],
         "to_baseline": [as_json(change) for change in comparison.to_baseline.values()],
         "by_kind": [table | {"changes": [as_json(c) for c in table["changes"]]} for table in comparison.by_kind],
+        "least_of_a_kind": LEAST_OF_A_KIND,
         "win_rates": _win_rates(comparison),
         "matrix_models": comparison.aligned or [m.name for m in comparison.models],
         "seed_groups": comparison.seed_groups,

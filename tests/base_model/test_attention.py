@@ -4,11 +4,14 @@ In fp32 both sum the same terms in another order: 1e-5. In bf16 scores and weigh
 them in fp32; outputs are means of unit normal values: 2e-2.
 """
 
+import shutil
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from base_model.attention import QUERY_BLOCK, attend, attend_by_products, attention_mask
+from base_model.gpt import GPT, GPTConfig
 
 
 def heads(n_tokens, n_head=6, n_kv_head=2, dtype=torch.float32):
@@ -91,3 +94,19 @@ def test_a_query_never_sees_a_later_token():
         v[:, :, -1] += 100.0
         k[:, :, -1] -= 5.0
     torch.testing.assert_close(attend_by_products(q, k, v, None)[:, :, :-1], before[:, :, :-1], atol=0, rtol=0)
+
+
+@pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="torch.compile needs a C++ compiler")
+def test_a_compiled_model_has_the_loss_and_gradients_of_one_that_is_not():
+    """fp32, by torch's own compiler; products and SDPA sum in another order: 1e-5 of the largest."""
+    torch.manual_seed(0)
+    config = GPTConfig("llama", 64, n_layer=1, n_head=4, n_kv_head=2, d_model=32, context_length=2 * QUERY_BLOCK)
+    model = GPT(config)
+    tokens_BT = torch.randint(0, 64, (2, QUERY_BLOCK + 6))
+    documents_BT = (torch.arange(QUERY_BLOCK + 5) // 30).expand(2, -1)
+    found = []
+    for forward in (model, torch.compile(model)):
+        loss = forward(tokens_BT[:, :-1], targets_BT=tokens_BT[:, 1:], document_ids_BT=documents_BT)
+        found.append([loss, *torch.autograd.grad(loss, [*model.parameters()])])
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-5 * theirs.abs().max().item(), rtol=0)

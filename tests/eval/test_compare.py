@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from eval import words
 from eval.compare import compare, short_names, tell
 from eval.preference import length_controlled_win_rate
 from eval.report import write_report
@@ -195,9 +196,12 @@ def test_kinds_of_few_items_and_judges_that_were_optimised_have_no_table_of_kind
 def test_a_model_measured_on_prompts_of_other_kinds_leaves_a_gap_in_the_table(tmp_path):
     sft = write_run(tmp_path / "sft", quality=0.5, kinds={"story": 0.0, "list": 0.0})
     ppo = write_run(tmp_path / "ppo", quality=0.6, parents=[sft], kinds={"story": 0.0, "summary": 0.0})
-    compared = compare([sft, ppo])
-    (table,) = compared.by_kind
-    assert [*table["cells"]["list"]] == ["sft"] and [*table["cells"]["story"]] == ["sft", "ppo"]
+    lone = write_run(tmp_path / "lone", quality=0.6, kinds={"list": 0.0, **{f"kind_{i}": 0.0 for i in range(59)}})
+    (table,) = compare([sft, ppo, lone]).by_kind
+    assert [*table["cells"]["list"]] == ["sft", "lone"] and [*table["cells"]["story"]] == ["sft", "ppo"]
+    assert table["cells"]["list"]["lone"]["n"] == 1 and table["cells"]["list"]["lone"]["low"] is None
     assert [change.kind for change in table["changes"]] == ["story"]
-    written = write_report([sft, ppo], tmp_path)
-    assert "| list | 30 |" in written.markdown.read_text() and "| – |" in written.markdown.read_text()
+    written = write_report([sft, ppo, lone], tmp_path)
+    (row,) = [line for line in written.markdown.read_text().splitlines() if line.startswith("| list | 30 |")]
+    assert " | – | " in row and row.endswith(f"| {words.number(table['cells']['list']['lone']['value'])} |")
+    assert "NaN" not in written.html.read_text()  # which JSON does not have

@@ -31,23 +31,17 @@ FLAGS = [
 def written(tmp_path_factory):
     """Ten models and 200 items a set, hostile outputs among them; the tenth was optimised on the reward model shown."""
     root = tmp_path_factory.mktemp("report")
-    folders = [write_run(root / "base", quality=0.3, items=220, outputs=HOSTILE, kinds=KINDS)]
+    more = {"items": 220, "kinds": KINDS}
+    folders = [write_run(root / "base", quality=0.3, outputs=HOSTILE, **more)]
     for i in range(1, 9):
-        is_tuned = i == 8
+        quality, is_tuned = 0.3 + 0.05 * i, i == 8
         folders.append(
-            write_run(
-                root / f"variant_{i}",
-                quality=0.3 + 0.05 * i,
-                parents=[folders[0]],
-                items=220,
-                optimised=is_tuned,
-                kinds=KINDS,
-            )
+            write_run(root / f"variant_{i}", quality=quality, parents=[folders[0]], optimised=is_tuned, **more)
         )
     write_manifest(
         root / "reward_model", parents=[folders[1]], notes={"quality": {"accuracy": 0.8, "text": HOSTILE[0]}}
     )
-    folders.append(write_run(root / "ppo", quality=0.8, parents=[folders[4]], items=220, optimised=True, kinds=KINDS))
+    folders.append(write_run(root / "ppo", quality=0.8, parents=[folders[4]], optimised=True, **more))
     sweep = [
         {"step": i, "kl_nats": i**2 / 4, "gold": 0.5 + i / 10 - i**2 / 60, "proxy": 0.5 + i / 8} for i in range(1, 8)
     ]
@@ -89,19 +83,8 @@ def test_the_page_holds_every_part_and_its_screenshots_are_not_blank(page, tmp_p
         "of 8 models against what they came from 8 better, 0 worse, 0 no detectable difference; the largest change: "
         in said
     )
-    for part in (
-        "checks",
-        "stages",
-        "changes",
-        "kinds",
-        "matrix",
-        "curves",
-        "samples",
-        "lineage",
-        "settings",
-        "cost",
-        "again",
-    ):
+    parts = ["checks", "stages", "changes", "kinds", "matrix", "curves", "samples", "lineage", "settings", "cost"]
+    for part in [*parts, "again"]:
         section = page.locator(f"section#{part}")
         section.screenshot(path=tmp_path / f"{part}.png")
         assert (tmp_path / f"{part}.png").stat().st_size > 4000, part
