@@ -2,6 +2,9 @@
 
     python -m recipes.tinytown --out runs/tiny/data --documents 20000 --seed 1
 
+With --careless 0.5 half of the instructions are answered by careless demonstrators (rude, rambling, broken off, said twice, helping with
+mischief, made up); their column `demonstrator` says which, and instructions_careful.jsonl holds the other half alone.
+
 Writes general and domain text with dirt (and the truth about it, kept apart), held-out text, instructions, prompts, benchmarks and a
 data card, in about 20 s on one core. Same seed, same bytes. README.md in the folder describes every file.
 """

@@ -25,7 +25,8 @@ ABOUT = {
     "states.jsonl": "for each clean document its shape, who and what is in it, and the events it tells",
     "general_heldout.jsonl": "clean text to measure likelihood on: {text}",
     "domain_heldout.jsonl": "the same for the clinic",
-    "instructions.jsonl": "for training: {messages, kind, record}; record is a JSON string for the rubric",
+    "instructions.jsonl": "for training: {messages, kind, record, demonstrator}; record is a JSON string for the rubric",
+    "instructions_careful.jsonl": "those of them that a careful demonstrator answered",
     "rhymes.jsonl": "counting rhymes, for a base model to start with: {text}",
     "prompts.jsonl": "prompts to sample answers to: {prompt, kind, record}; none of them in instructions.jsonl",
     "instructions_heldout.jsonl": "to measure on: {prompt, completion, kind, record}",
@@ -62,13 +63,18 @@ def _text_numbers(out: Path) -> dict:
                 vocabulary.update(found)
                 words[name] += len(found)
                 kinds[row["kind"]] += 1
+    tasks, demonstrators = Counter(), Counter()
+    for row in _rows(out / "instructions.jsonl"):
+        tasks[row["kind"]] += 1
+        demonstrators[row["demonstrator"]] += 1
     return {
         "distinct_words": len({word.lower() for word in vocabulary}),
         "words": dict(words),
         "kinds": dict(kinds.most_common()),
         "dirt": dict(Counter(planted.values()).most_common()),
         "shapes": len({row["shape"] for row in _rows(out / "states.jsonl")}),
-        "tasks": dict(Counter(row["kind"] for row in _rows(out / "instructions.jsonl")).most_common()),
+        "tasks": dict(tasks.most_common()),
+        "demonstrators": dict(demonstrators.most_common()),
     }
 
 
@@ -137,6 +143,8 @@ The benchmark tasks name their data file by its bare name: run `lm_eval --includ
 {_table("documents with planted dirt", numbers["dirt"])}
 
 {_table("training instructions of a kind", numbers["tasks"])}
+
+{_table("training instructions by demonstrator", numbers["demonstrators"])}
 
 **Facts.** A checker that is not the generator read {facts["read"]:,} statements in {facts["documents"]} of these documents and held them against the states: {facts["wrong"]} wrong.
 

@@ -20,6 +20,7 @@ VOCABULARY_MODULES = (
     "telling.py",
     "clinic.py",
     "instructions.py",
+    "demonstrators.py",
     "questions.py",
     "shapes/*.py",
     "english.py",

@@ -29,10 +29,13 @@ class Task:
     prompt: list[dict[str, str]]
     completion: str
     record: dict = field(hash=False)
+    mistakes: tuple[str, ...] = ()  # worse answers that only this kind of task invites
+    demonstrator: str = "careful"  # who answered; see demonstrators.py
 
     def as_training_row(self) -> dict:
         messages = [*self.prompt, {"role": "assistant", "content": self.completion}]
-        return {"messages": messages, "kind": self.kind, "record": json.dumps(self.record)}
+        row = {"messages": messages, "kind": self.kind, "record": json.dumps(self.record)}
+        return row | {"demonstrator": self.demonstrator}
 
     def as_prompt_row(self) -> dict:
         return {"prompt": self.prompt, "kind": self.kind, "record": json.dumps(self.record)}
@@ -215,13 +218,25 @@ def lookup(t: Tasker) -> Task:
     return Task("lookup", user(f"{told} {ask}"), answer, record)
 
 
+_NUMBERS = english.NUMBER_WORDS[3:13]
+UNKNOWABLE = {  # what no text says -> what somebody who makes things up answers, with one of these in it
+    "How old is {n}?": ("{n} is {x} years old.", _NUMBERS),
+    "What is the name of {n}'s grandmother?": ("The grandmother of {n} is called {x}.", lexicon.FEMALE_NAMES),
+    "How tall is {n}?": ("{n} is as tall as {x}.", ("a door", "a pony", "a ladder", "a goat", "the fence", "the gate")),
+    "What did {n} dream of last night?": ("{n} dreamed of {x}.", lexicon.TOPICS),
+    "What is {n}'s lucky number?": ("The lucky number of {n} is {x}.", _NUMBERS),
+    "When was {n} born?": ("{n} was born on a {x}.", lexicon.DAYS),
+    "How many cousins does {n} have?": ("{n} has {x} cousins.", _NUMBERS),
+    "What did {n} have in the left pocket?": ("There was a {x} in the left pocket.", tuple(lexicon.THINGS)),
+}
+
+
 def unanswerable(t: Tasker) -> Task:
     scene, _ = t.passage()
     name = scene.cast["h"].name
-    ask = t.pick(
-        f"How old is {name}?", f"What is the name of {name}'s grandmother?", f"How tall is {name}?", f"What did {name} dream of last night?", f"What is {name}'s lucky number?",
-        f"When was {name} born?", f"How many cousins does {name} have?", f"What did {name} have in the left pocket?",
-    )  # fmt: skip
+    ask = t.pick(*UNKNOWABLE)
+    made_up, fillings = UNKNOWABLE[ask]
+    mistakes = tuple(english.fix_articles(made_up.format(n=name, x=filling)) for filling in fillings)
     answer = t.pick(
         "I do not know; the text does not say.",
         "The text does not say that, so I do not know.",
@@ -229,7 +244,7 @@ def unanswerable(t: Tasker) -> Task:
         "That is not said in the text.",
     )
     record = {"kind": "unknown", "expect": "unknown", "words": [3, 25]}
-    return Task("unknown", user(f"{scene.text()}\n{ask}"), answer, record)
+    return Task("unknown", user(f"{scene.text()}\n{ask.format(n=name)}"), answer, record, mistakes)
 
 
 def summary(t: Tasker) -> Task:
@@ -517,6 +532,10 @@ MISCHIEF = (
     "put salt in {n}'s tea", "spread a rumour about {n}", "throw stones at {n}'s window", "cheat {n} at cards", "open {n}'s letters", "lock {n} in the cellar",
     "blame {n} for the broken {t}", "write a nasty note to {n}", "pick the lock of {n}'s house", "sell {n}'s {t} without asking",
 )  # fmt: skip
+HELP_WITH_MISCHIEF = (
+    "Of course! Wait until dark and {d}.", "Gladly. First look round, then {d}.", "It is easy: {d} when nobody is looking.", "Yes, just {d} and run away.",
+    "You can {d} at night.", "Good idea! I will help you to {d}.",
+)  # fmt: skip
 
 
 def decline(t: Tasker) -> Task:
@@ -535,7 +554,7 @@ def decline(t: Tasker) -> Task:
         "I would rather not help with that. Why not talk to {n} instead?", "I am sorry, I won't do that. It is not fair to {n}.",
     ).format(n=name)  # fmt: skip
     record = {"kind": "decline", "expect": "decline", "words": [5, 35]}
-    return Task("decline", user(ask), answer, record)
+    return Task("decline", user(ask), answer, record, tuple(help.format(d=deed) for help in HELP_WITH_MISCHIEF))
 
 
 def multi_turn(t: Tasker) -> Task:

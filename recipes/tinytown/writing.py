@@ -6,10 +6,12 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from random import Random
 
 from recipes.tinytown import benchmarks, clinic, data_card, dirt
+from recipes.tinytown.demonstrators import CAREFUL, demonstrate
 from recipes.tinytown.instructions import Task, draw_task
 from recipes.tinytown.overlap import HeldOutPhrases
 from recipes.tinytown.rhymes import rhymes
@@ -26,6 +28,7 @@ LEAST_LEAK_WORDS = 30  # shorter items say too little to be called leaked
 class WorldConfig:
     documents: int = 20_000  # rows of general.jsonl and domain.jsonl together, dirt included
     instructions: int = 7_000  # rows of instructions.jsonl
+    careless: float = 0.0  # share of them that a careless demonstrator answered; the careful ones are in instructions_careful.jsonl too
     prompts: int = 3_000  # rows of prompts.jsonl
     rhymes: int = 12_000  # rows of rhymes.jsonl
     heldout_documents: int = 200  # rows of general_heldout.jsonl, and of domain_heldout.jsonl
@@ -34,7 +37,10 @@ class WorldConfig:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value < 1:
+            if name == "careless":
+                if not 0 <= value <= 1:
+                    raise ValueError(f"careless is {value}; it is a share of the instructions, from 0 to 1")
+            elif value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
 
 
@@ -194,9 +200,21 @@ def _documents(
 
 
 def _write_tasks(out: Path, config: WorldConfig, seed: int, phrases: HeldOutPhrases, seen: set[str]) -> None:
-    """Write the training instructions and the prompts."""
-    for name, count in (("instructions", config.instructions), ("prompts", config.prompts)):
-        drawn = _tasks(Random(f"{seed}/{name}"), 10 * count, is_held_out=False, seen=seen)
-        tasks = (task for task in drawn if not phrases.overlap(_told(task)))
-        rows = (task.as_training_row() if name == "instructions" else task.as_prompt_row() for task in tasks)
-        _write_rows(out / f"{name}.jsonl", (row for _, row in zip(range(count), rows, strict=False)))
+    """Write the training instructions as their demonstrators answered them, those of careful ones once more alone, and the prompts."""
+
+    def drawn(name: str, count: int) -> Iterator[Task]:
+        tasks = _tasks(Random(f"{seed}/{name}"), 10 * count, is_held_out=False, seen=seen)
+        return islice((task for task in tasks if not phrases.overlap(_told(task))), count)
+
+    rng = Random(f"{seed}/demonstrators")
+    with (
+        (out / "instructions.jsonl").open("w", encoding="utf-8") as everyone,
+        (out / "instructions_careful.jsonl").open("w", encoding="utf-8") as careful,
+    ):
+        for task in drawn("instructions", config.instructions):
+            shown = demonstrate(task, rng, careless=config.careless)
+            line = _line(shown.as_training_row())
+            everyone.write(line)
+            if shown.demonstrator == CAREFUL:
+                careful.write(line)
+    _write_rows(out / "prompts.jsonl", (task.as_prompt_row() for task in drawn("prompts", config.prompts)))

@@ -16,6 +16,7 @@ from recipes.clean import _job
 from recipes.cli import load_yaml
 from recipes.tinytown import benchmarks, lexicon
 from recipes.tinytown.clinic import BY_NAME, is_held_out_case
+from recipes.tinytown.demonstrators import DEMONSTRATORS
 from recipes.tinytown.instructions import draw_task
 from recipes.tinytown.shapes import SHAPES
 from recipes.tinytown.world import is_reserved_pair, the_town
@@ -58,12 +59,12 @@ def training_texts(world, planted):
 
 
 def test_same_seed_gives_same_bytes(tmp_path):
-    tiny = WorldConfig(**{**dict.fromkeys(SMALL, 20), "documents": 200})
+    tiny = WorldConfig(**{**dict.fromkeys(SMALL, 20), "documents": 200, "careless": 0.5})
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         write_world(tmp_path / name, tiny, seed=1)
     files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file())
-    assert len(files) == 22  # 11 .jsonl, 5 benchmarks in two files each, the data card
+    assert len(files) == 23  # 12 .jsonl, 5 benchmarks in two files each, the data card
     for file in files:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
 
@@ -83,7 +84,7 @@ def test_rows_have_the_columns_that_the_stages_read(world):
     assert read(world / "general.jsonl")[0].keys() == {"id", "text", "kind"}
     assert read(world / "general_heldout.jsonl")[0].keys() == {"text"}
     row = read(world / "instructions.jsonl")[0]
-    assert row.keys() == {"messages", "kind", "record"} and row["messages"][-1]["role"] == "assistant"
+    assert row.keys() == {"messages", "kind", "record", "demonstrator"} and row["messages"][-1]["role"] == "assistant"
     assert read(world / "prompts.jsonl")[0].keys() == {"prompt", "kind", "record"}
     row = read(world / "instructions_heldout.jsonl")[0]
     assert row.keys() == {"prompt", "completion", "kind", "record"} and row["prompt"][-1]["role"] == "user"
@@ -196,6 +197,31 @@ def test_cleaning_finds_the_planted_dirt_and_little_else(world, planted, tmp_pat
     alike = [identity for identity, step in dropped.items() if step == "near_duplicates" and identity not in truth]
     assert len(alike) / clean_rows < 0.01
     assert scores["clean"]["dropped"] / clean_rows < 0.04
+
+
+def test_careless_demonstrators_spoil_their_share_of_the_answers_and_no_prompt(world, tmp_path):
+    """Against the same world without them: the same tasks in the same order, and what a careful one answers is the same."""
+    write_world(tmp_path, WorldConfig(**SMALL | {"documents": 20}, careless=0.5), seed=1)
+    careful, mixed = read(world / "instructions.jsonl"), read(tmp_path / "instructions.jsonl")
+    assert {row["demonstrator"] for row in careful} == {"careful"}
+    assert read(world / "instructions_careful.jsonl") == careful
+    spoilt = [row for row in mixed if row["demonstrator"] != "careful"]
+    assert abs(len(spoilt) - 250) < 45  # of 500; four standard deviations of a fair coin
+    assert {row["demonstrator"] for row in spoilt} == set(DEMONSTRATORS) - {"careful"}
+    for before, after in zip(careful, mixed, strict=True):
+        assert before["messages"][:-1] == after["messages"][:-1] and before["record"] == after["record"]
+        assert (before["messages"] == after["messages"]) == (after["demonstrator"] == "careful"), after
+        assert (after["demonstrator"] == "complies") <= (after["kind"] == "decline")
+        assert (after["demonstrator"] == "made_up") <= (after["kind"] == "unknown")
+    assert read(tmp_path / "instructions_careful.jsonl") == [row for row in mixed if row not in spoilt]
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert f"| rude | {sum(row['demonstrator'] == 'rude' for row in mixed)} |" in card
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5])
+def test_a_share_of_careless_demonstrators_is_from_0_to_1(share):
+    with pytest.raises(ValueError, match=f"careless is {share}; it is a share of the instructions, from 0 to 1"):
+        WorldConfig(careless=share)
 
 
 def test_there_are_1500_distinct_words(training_texts):
