@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 SEAL = "sealed.json"
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)$")
@@ -55,6 +56,12 @@ def write_text_atomically(path: Path | str, text: str) -> None:
         temporary.unlink(missing_ok=True)
         raise
     _sync(path.parent)
+
+
+def read_json_lines(path: Path | str) -> Iterator[Any]:
+    """The values of a file of one JSON value a line. (str.splitlines would also cut at U+2028 and others, which JSON holds as they are.)"""
+    with open(path, encoding="utf-8") as file:
+        yield from map(json.loads, file)
 
 
 @contextmanager

@@ -181,7 +181,7 @@ def overoptimisation(records: Sequence[Model], logs: Mapping[str, list]) -> list
 def read_log(folder: Path) -> list[dict[str, Any]]:
     """Lines of log.jsonl; a last line that was cut off by a crash is left out."""
     path = folder / "log.jsonl"
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else []
     found = []
     for line in lines:
         try:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from base_model.checkpoints import write_text_atomically
+from base_model.checkpoints import read_json_lines, write_text_atomically
 from eval import statistics
 from eval.statistics import Difference, Estimate
 
@@ -203,8 +203,7 @@ class Evaluation:
     def items(self) -> list[dict]:
         """Per-item results, in the order measured."""
         if self.loaded_items is None:
-            lines = (self.folder / "samples.jsonl").read_text(encoding="utf-8").splitlines()
-            self.loaded_items = [json.loads(line) for line in lines]
+            self.loaded_items = list(read_json_lines(self.folder / "samples.jsonl"))
         return self.loaded_items
 
     @cached_property

@@ -19,6 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from base_model.checkpoints import read_json_lines
 from recipes.cli import command, parse, reject_unknown
 from recipes.pipeline import Stage, run_stages
 from recipes.run import Run, RunConfig
@@ -188,7 +189,7 @@ def trajectory(config: OveroptimizationConfig, sweep: Mapping) -> dict[tuple[str
         return found
     for stage in sweep["ppo", f"kl_coef {min(config.ppo_kl_coef):g}"]:
         for file in sorted((stage.folder / "checkpoints" / "samples").glob("step-*.jsonl")):
-            rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+            rows = list(read_json_lines(file))
             columns = [[row[name] for row in rows] for name in ("kl_nats", "score", config.gold)]
             found.setdefault(("ppo trajectory", f"step {rows[0]['step']}"), []).append(Measured(*columns))
     return found

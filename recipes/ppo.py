@@ -9,7 +9,6 @@ and end the run with --alarm_action stop. What it gained is measured against its
 """
 
 import dataclasses
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from alignment.config import PPOConfig
+from base_model.checkpoints import read_json_lines
 from recipes.cli import command, parse
 from recipes.run import Run, RunConfig
 from recipes.tuning import DataConfig, load_tokenizer
@@ -143,8 +143,7 @@ def answers_over_time(folder: Path) -> list[dict[str, Any]]:
     """The first few held-out prompts, each with its answer at every evaluation."""
     table: dict[str, list[dict[str, Any]]] = {}
     for file in sorted(folder.glob("step-*.jsonl")):
-        for line in file.read_text(encoding="utf-8").splitlines()[:SHOWN_PROMPTS]:
-            row = json.loads(line)
+        for row in islice(read_json_lines(file), SHOWN_PROMPTS):
             table.setdefault(row.pop("prompt"), []).append(row)
     return [{"prompt": prompt, "answers": answers} for prompt, answers in table.items()]
 

@@ -80,7 +80,7 @@ def run_launched(
             raise
     if process.returncode == 0:
         return None
-    said = log.read_bytes()[began:].decode("utf-8", "replace").splitlines()
+    said = log.read_bytes()[began:].decode("utf-8", "replace").split("\n")
     errors = [text.removeprefix("error: ") for text in said if text.startswith("error: ")]
     return errors[0] if errors else _died(process.returncode, log)
 

@@ -34,6 +34,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from base_model.checkpoints import read_json_lines
 from recipes.cli import load_yaml
 
 ROOT = Path(__file__).parents[2]
@@ -287,8 +288,7 @@ def write_data(folder: Path, size: float) -> None:
 
     counts = {name: max(60, round(count * size)) for name, count in UNIT.items()}
     write_world(folder, WorldConfig(**counts, rhymes=1), seed=1)
-    lines = (folder / "instructions.jsonl").read_text(encoding="utf-8").splitlines()
-    talks = [json.loads(line)["messages"] for line in lines]
+    talks = [row["messages"] for row in read_json_lines(folder / "instructions.jsonl")]
     pairs = [
         {"prompt": [question], "chosen": answer["content"], "rejected": other["content"]}
         for (question, answer, *_), (_, other, *_) in zip(talks, talks[1:] + talks[:1], strict=True)
@@ -309,10 +309,12 @@ def share_longest(tokenizer: Any, largest: Path, folder: Path) -> None:
         return json.dumps(row, ensure_ascii=False)
 
     for path in folder.rglob("*.jsonl"):
-        lines = (largest / path.relative_to(folder)).read_text(encoding="utf-8").splitlines(keepends=True)
+        with open(largest / path.relative_to(folder), encoding="utf-8") as file:
+            lines = list(file)
         tokens = [len(ids) for ids in encode_texts(tokenizer, [longer_row(line) for line in lines])]
         longest = [lines[i] for i in sorted(range(len(lines)), key=tokens.__getitem__)[-LONGEST:]]
-        others = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        with open(path, encoding="utf-8") as file:
+            others = list(file)
         path.write_text("".join([*others[: -len(longest)], *longest]), encoding="utf-8")
 
 

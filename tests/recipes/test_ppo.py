@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from alignment.evaluation import write_samples
 from base_model.chat import set_chat_template
 from recipes.bench.ppo import reward_at_kl
 from recipes.ppo import against_start, answers_over_time, main
@@ -80,11 +81,17 @@ def test_win_rate_by_hand():
 
 def test_answers_stand_beside_each_other_over_time(tmp_path):
     for step in (0, 20):
-        rows = [{"step": step, "prompt": name, "completion": f"{name}{step}"} for name in "abcdef"]
-        (tmp_path / f"step-{step:06d}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        write_samples(tmp_path, step, [{"prompt": name, "completion": f"{name}{step}"} for name in "abcdef"])
     table = answers_over_time(tmp_path)
     assert [entry["prompt"] for entry in table] == list("abcd")
     assert [answer["completion"] for answer in table[1]["answers"]] == ["b0", "b20"]
+
+
+@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\r"])
+def test_what_only_python_takes_for_a_line_end_is_part_of_an_answer(tmp_path, mark):
+    write_samples(tmp_path, 0, [{"prompt": f"one{mark}two", "completion": f"yes{mark}no"}])
+    (entry,) = answers_over_time(tmp_path)
+    assert (entry["prompt"], entry["answers"][0]["completion"]) == (f"one{mark}two", f"yes{mark}no")
 
 
 def test_reward_at_equal_kl_is_read_off_a_curve_between_its_points():
