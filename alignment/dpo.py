@@ -167,11 +167,13 @@ def _trainer_class() -> type:
     from datasets import Dataset, concatenate_datasets
     from trl import DPOTrainer
 
+    from sft.training import Resumable
+
     def _chosen_tokens(batch: dict[str, Any]) -> torch.Tensor:
         """How many tokens the chosen answers of one pass have; they are the batch's first half."""
         return batch["completion_mask"].chunk(2)[0].sum()
 
-    class PairDPOTrainer(DPOTrainer):
+    class PairDPOTrainer(Resumable, DPOTrainer):
         """Takes pairs as ids, in the order given; reference log-probabilities once for each distinct pair."""
 
         def __init__(self, *arguments: Any, cache: Path | str | None, **options: Any) -> None:
@@ -290,6 +292,10 @@ def displacement_watch(config: DPOTrainingConfig) -> TrainerCallback:
     class DisplacementWatch(TrainerCallback):
         lowest_nats = 0.0
         last_nats = 0.0
+
+        def on_train_begin(self, args, state, control, **kwargs):
+            for logs in state.log_history:  # of the lives before this one; empty in a first one
+                self.on_log(args, state, control, dict(logs))
 
         def on_log(self, args, state, control, logs=None, **kwargs):
             if not logs or "rewards/chosen" not in logs:

@@ -185,6 +185,8 @@ class PPOTrainer:
         if resume_from_checkpoint:
             training_state.resume(self, resume_from_checkpoint)
         self._call("on_train_begin")
+        if self.alarms and self.args.alarm_action == "stop":  # the checkpoint is of the update that was the last
+            self.control.should_training_stop = True
         if self.state.global_step == 0 and self.args.eval_strategy == "steps" and self.args.eval_on_start:
             self.evaluate()
         metrics: dict[str, float] = {}

@@ -241,7 +241,11 @@ def make_trainer(
         adapter.task_type = "SEQ_CLS"
         adapter.modules_to_save = ["score"]  # the new head has no pretrained part to adapt
     args = trainer_arguments(RewardConfig, config, context=context, output_dir=output_dir, seed=seed)
-    trainer = RewardTrainer(
+
+    class PairRewardTrainer(training.Resumable, RewardTrainer):
+        """TRL's, going on from a checkpoint as if it had never stopped."""
+
+    trainer = PairRewardTrainer(
         model=model,
         args=args,
         train_dataset=order_rows(dataset, lengths, args, config.num_train_epochs),

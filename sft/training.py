@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from base_model.batches import share_batch
+from base_model.checkpoints import keep_newest
 from sft.packing import RowCollator
 
 if TYPE_CHECKING:
@@ -93,6 +94,32 @@ def trainer_fields(value: dict | str | None) -> dict[str, Any] | None:
     return found
 
 
+class Resumable:
+    """Comes before a transformers trainer among a class's bases: killed at any moment and resumed, the run ends as if never killed."""
+
+    def _run_epoch(self, *arguments: Any, **options: Any) -> None:
+        # transformers looks whether a step is the last one after it, so from the last step's checkpoint it would train one more.
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+        if not self.control.should_training_stop:
+            super()._run_epoch(*arguments, **options)
+
+    def _maybe_log_save_evaluate(self, *arguments: Any, **options: Any) -> None:
+        # What is averaged since the last log line is in no checkpoint: a resumed run must begin a line where the first one did.
+        self.control.should_log |= self.control.should_save
+        super()._maybe_log_save_evaluate(*arguments, **options)
+
+    def _save_checkpoint(self, *arguments: Any, **options: Any) -> None:
+        # transformers removes those of the oldest time; after a clock was set back that is the one just written.
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            super()._save_checkpoint(*arguments, **options)
+        finally:
+            self.args.save_total_limit = limit
+        if self.args.should_save and limit:
+            keep_newest(self.args.output_dir, limit)
+
+
 def make_trainer(
     model: transformers.PreTrainedModel,
     tokenizer: transformers.PreTrainedTokenizerBase,
@@ -115,7 +142,7 @@ def make_trainer(
     from base_model.precision import find_precision, keep_freed_memory
     from sft.attention import ease_attention
 
-    class WholeBatchesTrainer(SFTTrainer):
+    class WholeBatchesTrainer(Resumable, SFTTrainer):
         """An epoch is whole global batches, so that any number of processes makes the same steps; every held-out row is measured."""
 
         def _get_train_sampler(self, train_dataset=None):

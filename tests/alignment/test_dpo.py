@@ -236,6 +236,19 @@ def test_displacement_past_the_limit_is_an_alarm_that_can_stop_the_run():
     assert watch.lowest_nats == pytest.approx(-6)
 
 
+def test_a_run_that_its_alarm_ended_stays_ended_when_resumed_and_remembers_what_was_lost(tokenizer, tmp_path, quiet):
+    """As a kill in the final save has it: the newest checkpoint is of the step that raised the alarm."""
+    settings = {"num_train_epochs": 6, "save_steps": 2, "logging_steps": 2, "learning_rate": 1e-3}
+    config = quiet(**settings, stop_on_alarm=True, displacement_limit_nats=-1e9)  # it is always crossed
+    lives = []
+    for checkpoint in (None, str(tmp_path / "checkpoint-2")):
+        watch = displacement_watch(config)
+        trainer = trainer_of(tokenizer, config, tmp_path, callbacks=[watch])
+        trainer.train(resume_from_checkpoint=checkpoint)
+        lives.append((trainer.state.global_step, watch.last_nats, watch.lowest_nats))
+    assert lives[0] == lives[1] and lives[0][0] == 2
+
+
 def test_a_resumed_run_ends_with_the_same_bits(tokenizer, tmp_path, quiet):
     from base_model.checkpoints import checkpoints
 

@@ -83,6 +83,14 @@ def test_a_resumed_run_ends_as_the_one_that_was_not_stopped_bit_for_bit(tmp_path
     assert_same(whole, resumed)
 
 
+def test_a_run_that_its_alarm_ended_stays_ended_when_resumed(tmp_path, tokenizer):
+    """Killed in the final save, say: the newest checkpoint is of the update that raised the alarm."""
+    settings = {"alarm_eos_rate": 2.0, "alarm_action": "stop"}  # no share is as high: raised as soon as it is looked at
+    ended = run(tmp_path, tokenizer, **settings)
+    assert ended.state.global_step == 3
+    assert_same(ended, run(tmp_path, tokenizer, resume=True, **settings))
+
+
 def test_a_checkpoint_is_sealed_has_no_pickle_and_old_ones_go(tmp_path, tokenizer):
     run(tmp_path, tokenizer)
     folders = sorted(path.name for path in tmp_path.glob("checkpoint-*"))

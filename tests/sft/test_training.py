@@ -2,6 +2,8 @@
 
 import copy
 import json
+import os
+import time
 
 import pytest
 import torch
@@ -35,9 +37,8 @@ def rows(chat_tokenizer, tmp_path_factory):
 
 def trainer_in(folder, tokenizer, rows, lora=None, **settings):
     """A trainer that checkpoints every 3 of its 8 steps; the model and adapter are the same each time."""
-    config = TrainingConfig(
-        per_device_train_batch_size=4, max_steps=8, save_steps=3, precision="fp32", logging_steps=1, **settings
-    )
+    fixed = {"per_device_train_batch_size": 4, "max_steps": 8, "save_steps": 3, "precision": "fp32", "logging_steps": 1}
+    config = TrainingConfig(**{**fixed, **settings})
     model = random_model("llama", len(tokenizer))
     if lora:
         torch.manual_seed(5)
@@ -64,6 +65,44 @@ def test_resumed_training_ends_with_the_same_bits(tmp_path, chat_tokenizer, rows
     assert again.state.num_input_tokens_seen == whole.state.num_input_tokens_seen
     steps = [entry["step"] for entry in again.state.log_history if "loss" in entry]
     assert steps == list(range(1, 9))
+
+
+@pytest.mark.parametrize("settings", [{"max_steps": 7}, {"max_steps": -1, "num_train_epochs": 1.5}])
+def test_resumed_from_the_last_steps_checkpoint_nothing_more_is_trained(tmp_path, chat_tokenizer, rows, settings):
+    """As a kill in the final save or in evaluation has it, in the middle of an epoch; at a constant rate one step more is seen."""
+    constant = {**settings, "lr_scheduler_type": "constant"}
+    whole = trainer_in(tmp_path, chat_tokenizer, rows, **constant)
+    whole.train()
+    steps = whole.state.global_step
+    assert whole.state.epoch % 1
+    for _ in range(2):
+        again = trainer_in(tmp_path, chat_tokenizer, rows, **constant)
+        again.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{steps}"))
+        assert again.state.global_step == steps
+        assert again.state.num_input_tokens_seen == whole.state.num_input_tokens_seen
+        ours, theirs = weights(again), weights(whole)
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_resumed_run_logs_the_same_averages_where_a_line_spans_the_checkpoint(tmp_path, chat_tokenizer, rows):
+    def lines(trainer):
+        return [(e["step"], e["loss"], e["mean_token_accuracy"]) for e in trainer.state.log_history if "loss" in e]
+
+    whole = trainer_in(tmp_path, chat_tokenizer, rows, logging_steps=4)
+    whole.train()
+    again = trainer_in(tmp_path, chat_tokenizer, rows, logging_steps=4)
+    again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
+    assert [step for step, *_ in lines(whole)] == [3, 4, 6, 8]
+    assert lines(again) == lines(whole)
+
+
+def test_a_clock_that_was_set_back_does_not_cost_the_newest_checkpoint(tmp_path, chat_tokenizer, rows):
+    trainer_in(tmp_path, chat_tokenizer, rows).train()  # leaves 6 and 8
+    for folder in tmp_path.glob("checkpoint-*"):
+        os.utime(folder, (time.time() + 3600,) * 2)
+    again = trainer_in(tmp_path, chat_tokenizer, rows, save_steps=1, max_steps=7)
+    again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
+    assert {path.name for path in tmp_path.glob("checkpoint-*")} == {"checkpoint-7", "checkpoint-8"}
 
 
 def test_training_one_adapter_leaves_the_base_bit_identical(tmp_path, chat_tokenizer, rows):
