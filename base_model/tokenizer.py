@@ -18,7 +18,8 @@ The pre-tokeniser cuts between letters and other characters, so no merge can bui
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -123,6 +124,15 @@ def knows_escape(tokenizer: PreTrainedTokenizerFast) -> bool:
     """Does this tokenizer undo `escape_special`? True for the ones made in this file, saved and loaded again or not."""
     normalizer = tokenizer.backend_tokenizer.normalizer
     return normalizer is not None and normalizer.normalize_str("<" + ESCAPE + "|") == "<|"
+
+
+def padding_id(tokenizer: PreTrainedTokenizerFast, ends: Collection[int] = ()) -> int:
+    """An id to pad with that ends nothing: the padding token's, or where there is none or it is among `ends` (GPT-2 has none, SmolLM2
+    pads with its end token), another special token's, else any. For rows whose padding is masked; the tokenizer stays as it is."""
+    ends = {*ends, tokenizer.eos_token_id}
+    special = (i for i in tokenizer.all_special_ids if i != tokenizer.bos_token_id)
+    candidates = itertools.chain([tokenizer.pad_token_id], special, range(len(tokenizer)))
+    return next(i for i in candidates if i is not None and i not in ends)
 
 
 def _as_pretrained(tokenizer: Tokenizer, model_max_length: int, **names: str) -> PreTrainedTokenizerFast:

@@ -180,25 +180,12 @@ def describe_data(path: Path | str) -> dict[str, Any]:
 
 
 def tokenizer_hashes(folder: Path | str) -> dict[str, str | None]:
-    """{tokenizer_sha256, template_sha256} of a checkpoint: of what turns text into ids, and of the chat template (None without one)."""
-    import hashlib
+    """{tokenizer_sha256, template_sha256} of a checkpoint's tokenizer as it is loaded; None for what it has not."""
+    if not any(Path(folder, name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
+        return {"tokenizer_sha256": None, "template_sha256": None}
+    from transformers import AutoTokenizer
 
-    folder = Path(folder)
-    vocabulary = folder / "tokenizer.json"
-    template = folder / "chat_template.jinja"
-    text = template.read_text(encoding="utf-8") if template.is_file() else None
-    if text is None and (folder / "tokenizer_config.json").is_file():
-        text = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")).get("chat_template")
-    ids = None
-    if vocabulary.is_file():
-        # padding and truncation are how a caller batches, not how text becomes ids
-        content = {
-            k: v
-            for k, v in json.loads(vocabulary.read_text(encoding="utf-8")).items()
-            if k not in ("padding", "truncation")
-        }
-        ids = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    return {
-        "tokenizer_sha256": ids,
-        "template_sha256": hashlib.sha256(str(text).encode()).hexdigest() if text else None,
-    }
+    from base_model.tokenizer_identity import template_sha256, tokenizer_sha256
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    return {"tokenizer_sha256": tokenizer_sha256(tokenizer), "template_sha256": template_sha256(tokenizer)}

@@ -238,15 +238,20 @@ class Run:
         return self.dir
 
     def _check_tokenizer(self) -> None:
-        """Refuse a checkpoint whose tokenizer or chat template is not its first parent's (a template may be added)."""
+        """Refuse a checkpoint whose tokenizer or chat template is not its first parent's (tokens and a template may be added)."""
         if not self.parents:
             return
-        parent, mine = (record.tokenizer_hashes(folder) for folder in (record.parent_folder(self.parents[0]), self.dir))
-        for name, what in (("tokenizer_sha256", "tokenizer"), ("template_sha256", "chat template")):
-            if parent[name] is not None and parent[name] != mine[name]:
-                raise ValueError(
-                    f"the {what} of {self.dir} is not that of its parent {self.parents[0]['path']}; use the parent's"
-                )
+        from transformers import AutoTokenizer
+
+        from base_model.tokenizer_identity import tokenizer_difference
+
+        parent = record.parent_folder(self.parents[0])
+        difference = tokenizer_difference(*map(AutoTokenizer.from_pretrained, (parent, self.dir)))
+        if difference:
+            raise ValueError(
+                f"the {difference.what} of {self.dir} is not that of its parent {self.parents[0]['path']}: {difference.why}; "
+                "use the parent's"
+            )
 
     def _evaluate(self, judges: Mapping[str, Callable], reference: Path | str | None) -> dict[str, Any] | None:
         if self.config.evaluation is None:

@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from base_model.checkpoints import sha256_file
 from base_model.documents import Source
-from recipes.record import peak_memory_bytes, read_manifest, tokenizer_hashes
+from recipes.record import peak_memory_bytes, read_manifest
 from recipes.run import Run
 from sft.lora import LoRAConfig
 from sft.training import TrainingConfig
@@ -48,19 +49,27 @@ class DataConfig:
 
 
 def load_tokenizer(parent: str) -> PreTrainedTokenizerBase:
-    """The parent's tokenizer. Raises ValueError if it is not the one that the parent's record names, or has ids that its model lacks."""
+    """The parent's tokenizer. Raises ValueError if it is not the one that the parent's record names, has ids that its model lacks, or
+    would not be itself in the child's folder."""
     from transformers import AutoConfig, AutoTokenizer
 
-    manifest = read_manifest(parent)
-    if manifest and manifest["tokenizer_sha256"] != tokenizer_hashes(parent)["tokenizer_sha256"]:
-        raise ValueError(
-            f"{Path(parent, 'tokenizer.json')} is not the tokenizer that {parent} was trained with; put the parent's own back"
-        )
+    from base_model.tokenizer_identity import reloaded, tokenizer_difference, tokenizer_sha256
+
     tokenizer = AutoTokenizer.from_pretrained(parent)
-    vocabulary = AutoConfig.from_pretrained(parent).vocab_size
+    manifest, vocabulary_file = read_manifest(parent), Path(parent, "tokenizer.json")
+    is_as_it_was = manifest and manifest["files"].get("tokenizer.json") == sha256_file(vocabulary_file)
+    if manifest and not is_as_it_was and manifest["tokenizer_sha256"] != tokenizer_sha256(tokenizer):
+        raise ValueError(
+            f"{vocabulary_file} is not the tokenizer that {parent} was trained with; put the parent's own back"
+        )
+    vocabulary = AutoConfig.from_pretrained(parent).get_text_config().vocab_size
     if len(tokenizer) > vocabulary:
         raise ValueError(
             f"the tokenizer in {parent} has {len(tokenizer)} tokens, its model only {vocabulary}: it is not the model's own; put that back"
+        )
+    if difference := tokenizer_difference(tokenizer, reloaded(tokenizer)):
+        raise ValueError(
+            f"the {difference.what} of {parent} is another one once it is saved ({difference.why}): no model trained with it could be used"
         )
     return tokenizer
 

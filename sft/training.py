@@ -140,6 +140,7 @@ def make_trainer(
     from trl import SFTConfig, SFTTrainer
 
     from base_model.precision import find_precision, keep_freed_memory
+    from base_model.tokenizer import padding_id
     from sft.attention import ease_attention
 
     class WholeBatchesTrainer(Resumable, SFTTrainer):
@@ -186,7 +187,7 @@ def make_trainer(
     trainer = WholeBatchesTrainer(
         model=model,
         args=args,
-        data_collator=None if flash else RowCollator(tokenizer.pad_token_id),
+        data_collator=None if flash else RowCollator(padding_id(tokenizer)),
         train_dataset=dataset,
         eval_dataset=heldout,
         processing_class=tokenizer,

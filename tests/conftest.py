@@ -69,6 +69,21 @@ def llama_checkpoint(tmp_path_factory, tokenizer):
     return write_checkpoint(tmp_path_factory.mktemp("llama") / "base", tokenizer, "llama")
 
 
+@pytest.fixture(scope="session")
+def foreign_parent(tmp_path_factory):
+    """foreign_parent(family) -> folder of a tiny checkpoint as that family's project saves it, made once. Read only."""
+    made = {}
+
+    def folder_of(family: str) -> Path:
+        if family not in made:
+            from tests.parents import write_parent
+
+            made[family] = write_parent(family, tmp_path_factory.mktemp("parents") / family)
+        return made[family]
+
+    return folder_of
+
+
 def put_in_hub_cache(cache: Path, name: str, checkpoint: Path, commit: str) -> Path:
     """A checkpoint as huggingface_hub keeps it: blobs named by hash, a snapshot of links to them, main's commit. Returns the snapshot."""
     from base_model.checkpoints import sha256_file
