@@ -1,26 +1,29 @@
 """Rows of text from where a person keeps them: files, folders, globs or the hub, always as a stream.
 
-What each kind of file is read as stands in formats.py. A folder is all such files below it in sorted order; when some of them
-carry the split's name (train.jsonl, data/train-00000-of-00002.parquet, train/a.jsonl), only those. What is no local path is a
-hub id ("owner/name" or "owner/name:config"), read through `datasets` in streaming mode. Either may end with its split:
-"folder@test", "owner/name:config@test".
+What each kind of file is read as stands in formats.py. A folder is all such files below it in sorted order; where they divide into
+splits (train.jsonl, data/train-00000-of-00002.parquet, train/a.jsonl, or my-train.csv beside my-test.csv), only those of the split.
+What a folder holds beside is named once, as a warning. What is no local path is a hub id ("owner/name" or "owner/name:config"), read
+through `datasets` in streaming mode. Either may end with its split: "folder@test", "owner/name:config@test".
 """
 
 from __future__ import annotations
 
 import glob
 import itertools
+import logging
 import os
 import re
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from base_model.formats import SUFFIXES, BadRows, RawRow, kind_of, read_file
 
 COUNTED_ROWS = 100_000  # how far to look for more bad rows after the first
+SPLITS = ("train", "training", "test", "testing", "validation", "valid", "val", "dev", "eval", "heldout")
 
 
 @dataclass(frozen=True)
@@ -122,13 +125,17 @@ def list_files(source: Source) -> list[Path]:
     text = expand(source.path)
     path = Path(text)
     if path.is_dir():
-        found = [p for p in sorted(path.rglob("*")) if kind_of(p) and not p.name.startswith(".") and p.is_file()]
-        of_split = [p for p in found if _names_split(p.relative_to(path), source.split)]
-        if found and not of_split and source.split != "train":
-            raise FileNotFoundError(f"no file below {path} carries the split name {source.split!r}: {_names(found)}")
+        there = [p for p in sorted(path.rglob("*")) if not p.name.startswith(".") and p.is_file()]
+        found = [p for p in there if kind_of(p)]
         if not found:
             raise FileNotFoundError(f"the folder {path} has no {', '.join(SUFFIXES)} file (or one of them with .gz)")
-        return of_split or found
+        of_split = _of_split(path, found, source.split)
+        if not of_split and source.split != "train":
+            raise FileNotFoundError(f"no file below {path} carries the split name {source.split!r}: {_names(found)}")
+        taken = of_split or found
+        _warn_once(path, f"of another split than {source.split!r}", tuple(p for p in found if p not in set(taken)))
+        _warn_once(path, "of a kind that is not read", tuple(p for p in there if not kind_of(p)))
+        return taken
     if path.is_file():
         if not kind_of(path):
             raise ValueError(
@@ -136,9 +143,11 @@ def list_files(source: Source) -> list[Path]:
             )
         return [path]
     if glob.has_magic(text):
-        found = [Path(p) for p in sorted(glob.glob(text, recursive=True)) if kind_of(Path(p))]
+        there = [Path(p) for p in sorted(glob.glob(text, recursive=True)) if os.path.isfile(p)]
+        found = [p for p in there if kind_of(p)]
         if not found:
             raise FileNotFoundError(f"nothing matches {text}")
+        _warn_once(path, "of a kind that is not read", tuple(p for p in there if not kind_of(p)))
         return found
     if kind_of(path) or not re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?", text):
         raise FileNotFoundError(f"no file or folder at {text}")
@@ -174,7 +183,7 @@ def _find_complaint(
         if fields.get(name) is None:
             state = "null" if name in fields else "missing"
             theirs = f" (their column {columns[name]!r})" if columns and name in columns else ""
-            there = ", ".join(map(str, fields)) or "nothing"
+            there = textwrap.shorten(", ".join(map(str, fields)) or "nothing", 200, placeholder=" ...")
             return f"field {name!r}{theirs} is {state}; the row has {there}; map another name to it with columns"
     if "text" in required and not isinstance(fields["text"], str):
         return f"field 'text' is {type(fields['text']).__name__}, not a string"
@@ -201,9 +210,33 @@ def _count_more(rows: Iterator[RawRow], find_complaint: Callable[[dict[str, Any]
 # ---- reading
 
 
-def _names_split(path: Path, split: str) -> bool:
-    word = re.compile(rf"(?<![A-Za-z0-9]){re.escape(split)}(?![A-Za-z0-9])")
-    return any(word.search(part) for part in path.parts)
+def _of_split(folder: Path, files: Sequence[Path], split: str) -> list[Path]:
+    """The files of a folder that carry the split's name as splits do: a word of a title ("how to train a puppy.txt") is none."""
+    alone = re.compile(rf"{re.escape(split)}([-_]?\d+)?(-of-\d+(-[0-9a-f]+)?)?", re.IGNORECASE)
+    word = re.compile(rf"(?<![^-_.]){re.escape(split)}(?![^-_.])", re.IGNORECASE)
+    names = {p: p.relative_to(folder).as_posix() for p in files}
+    patterns = {re.sub(r"\d+", "0", name) for name in names.values()}  # of shards, whose numbers differ
+
+    def is_beside_another(path: Path) -> bool:
+        """Does a file have this one's name with another split's in its place?"""
+        start = names[path].removesuffix(path.name)
+        others = [word.sub(other, path.name) for other in SPLITS if other != split.lower()]
+        return any(name != path.name and re.sub(r"\d+", "0", start + name) in patterns for name in others)
+
+    def is_named(path: Path) -> bool:
+        folders = [part.lower() for part in path.relative_to(folder).parts[:-1]]
+        is_asked_for = split != "train" and word.search(path.name)
+        is_split = split.lower() in folders or alone.fullmatch(path.name.split(".")[0])
+        return is_asked_for or is_split or is_beside_another(path)
+
+    return [path for path in files if is_named(path)]
+
+
+@cache
+def _warn_once(folder: Path, what: str, left_out: tuple[Path, ...]) -> None:
+    if left_out:
+        said = f"{len(left_out)} file{'s' if len(left_out) > 1 else ''} {what} left out: {_names(left_out)}"
+        logging.getLogger(__name__).warning("%s: %s", folder, said)
 
 
 def _names(paths: Sequence[Path]) -> str:

@@ -135,6 +135,48 @@ def test_a_folder_with_split_names_gives_the_split_asked_for(tmp_path):
         list(read_texts(Source(str(tmp_path), split="dev")))
 
 
+@pytest.mark.parametrize(
+    "name", ["how to train a puppy.txt", "the train to Leeds.txt", "train-spotting.txt", "Train.of.thought/a.txt"]
+)
+def test_a_word_in_a_title_is_no_split(tmp_path, name, caplog):
+    for file in ("garden.txt", name, "2026-02.TXT"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text(file)
+    write(tmp_path / "old.jsonl.gz").rename(tmp_path / "old.Jsonl.GZ")
+    texts = list(read_texts(Source(str(tmp_path))))
+    assert sorted(texts) == sorted(["garden.txt", name, "2026-02.TXT", *(row["text"] for row in ROWS)])
+    assert not caplog.records
+
+
+def test_what_a_folder_holds_beside_is_said_once(tmp_path, caplog):
+    for name in ("my-train.txt", "my-test.txt", "notes.md"):
+        (tmp_path / name).write_text(name)
+    for _ in range(2):
+        assert list(read_texts(Source(str(tmp_path)))) == ["my-train.txt"]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path}: 1 file of another split than 'train' left out: my-test.txt",
+        f"{tmp_path}: 1 file of a kind that is not read left out: notes.md",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "of_train"),
+    [
+        (["train.jsonl", "other.jsonl"], ["train.jsonl"]),
+        (["train.jsonl.gz", "dev.jsonl.gz"], ["train.jsonl.gz"]),
+        (["train/a.jsonl", "test/a.jsonl"], ["train/a.jsonl"]),
+        (["qa_train_0.jsonl", "qa_train_1.jsonl", "qa_validation_0.jsonl"], ["qa_train_0.jsonl", "qa_train_1.jsonl"]),
+        (["train-00000-of-00002-ab12.jsonl", "test-00000-of-00001-cd34.jsonl"], ["train-00000-of-00002-ab12.jsonl"]),
+        (["qa-train.jsonl", "qa-extra.jsonl"], ["qa-extra.jsonl", "qa-train.jsonl"]),  # no other split beside it
+    ],
+)
+def test_files_divide_into_splits_by_their_names(tmp_path, names, of_train):
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write(tmp_path / name, [{"text": name}])
+    assert list(read_texts(Source(str(tmp_path)))) == of_train
+
+
 def test_columns_rename_theirs_to_ours_and_leave_the_rest(tmp_path):
     path = write(tmp_path / "a.csv", [{"body": "x", "text": "title", "n": "1"}])
     (row,) = read_rows(Source(str(path), columns={"text": "body"}))
@@ -177,6 +219,69 @@ def test_a_split_may_stand_behind_a_folder_unless_a_file_has_that_name(tmp_path)
     assert list(read_texts(Source(str(named)))) == ["mail"]
     with pytest.raises(FileNotFoundError, match="carries the split name 'dev'"):
         list(read_texts(Source(f"{tmp_path}@dev")))
+
+
+def parquet(path, **columns):
+    pq.write_table(pa.table({name: pa.array(values) for name, values in columns.items()}), path)
+
+
+def twice_named(path):
+    pq.write_table(pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["text", "text"]), path)
+
+
+def not_utf8(path):
+    bad = pa.array([b"good", b"caf\xe9"]).view(pa.string())
+    pq.write_table(pa.table({"id": pa.array(["1", "2"]), "text": bad}), path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.csv", "text,id,text\nx,1,y\n", r"a.csv has two columns named 'text', and one would be lost"),
+        ("a.jsonl", '{"text": "x", "text": "y"}\n', r"a.jsonl:1: the name 'text' stands twice in one object; 0 more"),
+        ("a.json", '[{"id": 1, "text": "x"},\n{"text": "y", "m": {"a": 1, "a": 2}}]', r"a.json:2: the name 'a' stands twice"),
+        ("a.parquet", twice_named, r"a.parquet has two columns named 'text'"),
+        ("b.parquet", not_utf8, r"b.parquet row 2: field 'text' is not UTF-8 text: byte 0xe9; 0 more"),
+        ("a.json", '[{"text": "x"}]\n\n{"text": "y"}', r"a.json:3: the list has ended, and '{\"text\": \"y\"}' follows"),
+        ("a.json", '[{"text": "x"}] [{"text": "y"}]', r"a.json:1: the list has ended"),
+        ("a.json", '[{"text": "x"}', r"a.json:1: not JSON: the list is not closed"),
+        ("a.json", '{"data": [{"text": "x"}]}', r"a.json:1: the file is one object, with rows under 'data'"),
+        ("a.json", '{\n"version": 2,\n"rows": [\n{"text": "x"}]}', r"a.json:1: the file is one object, with rows under 'rows'"),
+        ("a.jsonl", '{\n"text": "x"\n}', r"a.jsonl:1: not JSON: .*; it does not end in its line, which a file named .json may"),
+        ("a.jsonl", '{"text": "x"}'.encode("utf-16"), r"a.jsonl is not UTF-8 text but UTF-16, by its first bytes; save it"),
+        ("a.csv", "text\nx\n".encode("utf-16-be"), r"a.csv is not UTF-8 text but UTF-16"),
+        ("a.csv", 'text,"id\nx,1\n', r"a.csv:1: the header is not CSV: .*; is a quotation mark left open\?"),
+        ("a.jsonl", '{"text": ' + "9" * 5000 + "}", r"a.jsonl:1: a whole number of too many digits"),
+        ("a.json", '[{"text": ' + "9" * 5000 + "}]", r"a.json:1: .*a whole number of too many digits"),
+        ("a.jsonl", "[" * 100_000 + "]" * 100_000, r"a.jsonl:1: lists or objects in each other, too deep to read"),
+        ("a.json", "[" * 100_000 + "]" * 100_000, r"a.json:1: .*too deep to read"),
+    ],
+)  # fmt: skip
+def test_what_would_be_lost_or_cannot_be_read_is_named_in_one_line(tmp_path, name, content, said):
+    path = tmp_path / name
+    if callable(content):
+        content(path)
+    else:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ValueError, match=said) as raised:
+        list(read_rows(Source(str(path))))
+    assert "\n" not in str(raised.value) and len(str(raised.value)) < 400
+
+
+def test_a_row_named_in_a_list_or_a_column_can_be_skipped(tmp_path):
+    (tmp_path / "a.json").write_text('[{"text": "x", "text": "y"}, {"text": "z"}]')
+    not_utf8(tmp_path / "b.parquet")
+    counts = Counts()
+    assert list(read_texts(Source(str(tmp_path), on_bad_rows="skip"), counts)) == ["z", "good"]
+    assert counts.skipped == 2
+
+
+def test_json_may_spread_objects_over_lines(tmp_path):
+    path = tmp_path / "pretty.json"
+    path.write_text("\n".join(json.dumps(row, indent=2) for row in ROWS) + "\n")
+    rows = list(read_rows(Source(str(path))))
+    assert [row.fields for row in rows] == ROWS
+    assert [row.location for row in rows] == [f"{path}:1", f"{path}:5", f"{path}:9"]
 
 
 BAD = [
