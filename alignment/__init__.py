@@ -2,7 +2,7 @@
 
 from typing import Any
 
-_PLACES = {"PPOConfig": "alignment.config", "PPOTrainer": "alignment.ppo"}
+_PLACES = {"PPOConfig": "alignment.ppo.config", "PPOTrainer": "alignment.ppo.trainer"}
 __all__ = ["PPOConfig", "PPOTrainer"]
 
 

@@ -10,8 +10,8 @@ at equal length, beside the others', its KL as the bound that it is (kl_nats_bou
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from recipes.cli import command, parse
-from recipes.run import Run, RunConfig
+from recipes.run.cli import command, parse
+from recipes.run.run import Run, RunConfig
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> Path:
         raise ValueError("best-of-n is measured, not trained: say on what with --evaluation SUITE.yaml")
     from alignment.best_of_n import evaluate_best_of_n
     from eval.suite import Suite
-    from recipes.judges import judges_of
+    from recipes.judges.registry import judges_of
     from reward.model import RewardModel
 
     suite = Suite.load(run_config.evaluation)

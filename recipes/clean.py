@@ -17,8 +17,8 @@ from typing import Any
 from base_model.cleaning import CleaningConfig, clean
 from base_model.cleaning_report import read_dropped, score_against_truth
 from base_model.documents import Source, list_files, read_rows
-from recipes.cli import command, parse, reject_unknown
-from recipes.run import Run, RunConfig
+from recipes.run.cli import command, parse, reject_unknown
+from recipes.run.run import Run, RunConfig
 
 LEAST = 0.95  # precision and recall asked of the kinds in CHECKED
 CHECKED = ("exact_duplicate", "near_duplicate", "broken_encoding", "other_language", "leaked")

@@ -6,14 +6,14 @@
 Evaluations on disk are reused. With --suite, a model that was not measured on that very suite (same settings, data, weights) is
 measured now; without it, every folder must hold an evaluation. Comparing takes seconds: it reads files and runs no model.
 A run without a checkpoint goes in as it is: best-of-n (recipes.best_of_n) with its win rates, its bound on KL and what an answer costs;
-a sweep (recipes.overoptimization) with its figures and tables.
+a sweep (recipes.studies.overoptimization) with its figures and tables.
 """
 
 import argparse
 import hashlib
 from pathlib import Path
 
-from recipes.cli import command
+from recipes.run.cli import command
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from alignment.dpo import DPOTrainingConfig
-from recipes.cli import command, parse
-from recipes.run import Run, RunConfig
-from recipes.tuning import DataConfig, load_tokenizer
+from recipes.run.cli import command, parse
+from recipes.run.finetune import DataConfig, load_tokenizer
+from recipes.run.run import Run, RunConfig
 from sft.lora import LoRAConfig
 
 
@@ -140,7 +140,7 @@ def measure_heldout(run: Run, model, config: DPOStageConfig, pairs: list[dict]) 
 def iterate(arguments: list[str], run_config: RunConfig, config: DPOStageConfig) -> Path:
     """Rounds of sample, judge, train. Round r is `<output_dir>-r`, its new pairs `<output_dir>-r-preferences`; the last is `output_dir`."""
     from recipes import preferences
-    from recipes.record import read_manifest
+    from recipes.run.record import read_manifest
 
     mode = [flag for flag, wanted in (("--resume", run_config.resume), ("--overwrite", run_config.overwrite)) if wanted]
     inherited = _without(arguments, ("rounds", "output_dir", "model", "data", "resume", "overwrite", "seed"))

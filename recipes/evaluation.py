@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from eval.suite import Suite
-from recipes.cli import command, parse
-from recipes.quiet import quiet_bars
+from recipes.run.cli import command, parse
+from recipes.run.quiet import quiet_bars
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def measure(model: str | Path, suite: Suite, out: Path, *, reference: str | None
     """The evaluation in `out` if it is of this suite and these weights, else a new one, written there."""
     from eval.harness import evaluate, weights_sha256
     from eval.results import Evaluation
-    from recipes.judges import judges_of
+    from recipes.judges.registry import judges_of
 
     quiet_bars()
     if not overwrite and (out / "eval.json").is_file():

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recipes.cli import command
-from recipes.record import describe_data, parent_folder, read_manifest, run_files, weights_sha256
+from recipes.run.cli import command
+from recipes.run.record import describe_data, parent_folder, read_manifest, run_files, weights_sha256
 
 
 @dataclass(frozen=True)

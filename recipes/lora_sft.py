@@ -12,9 +12,9 @@ The run folder is the merged model, and `adapter/` the adapter alone; the run fa
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from recipes.cli import command, parse
-from recipes.run import Run, RunConfig
-from recipes.tuning import DataConfig, context_tokens, load_tokenizer, tune
+from recipes.run.cli import command, parse
+from recipes.run.finetune import DataConfig, context_tokens, load_tokenizer, tune
+from recipes.run.run import Run, RunConfig
 from sft.lora import LoRAConfig
 from sft.training import TrainingConfig
 

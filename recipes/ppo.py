@@ -16,11 +16,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from alignment.config import PPOConfig
+from alignment.ppo.config import PPOConfig
 from base_model.checkpoints import read_json_lines
-from recipes.cli import command, parse
-from recipes.run import Run, RunConfig
-from recipes.tuning import DataConfig, load_tokenizer
+from recipes.run.cli import command, parse
+from recipes.run.finetune import DataConfig, load_tokenizer
+from recipes.run.run import Run, RunConfig
 from sft.lora import LoRAConfig
 
 SHOWN_PROMPTS = 4  # whose answers over time go into the record
@@ -63,9 +63,9 @@ CONFIG_TYPES = (PPORunConfig, PPOStageConfig, DataConfig, PPOLoRAConfig)
 def main(argv: list[str] | None = None) -> Path:
     """Run the stage; returns its folder."""
     args, config, data, lora = parse(*CONFIG_TYPES, argv=argv)
-    from alignment.ppo import PPOTrainer
+    from alignment.ppo.trainer import PPOTrainer
     from base_model.documents import read_rows
-    from recipes.judges import resolve
+    from recipes.judges.registry import resolve
     from reward.model import RewardModel
     from sft.lora import load_parent, peft_config
 
@@ -150,7 +150,7 @@ def answers_over_time(folder: Path) -> list[dict[str, Any]]:
 
 def finished_policy(run: Run, trainer: Any, parent: str, lora: LoRAConfig) -> tuple[Any, dict[str, int]]:
     """(the plain model, what `Run.finish` wants to know); with LoRA `adapter/` is written and the merged model held to it."""
-    from recipes.run import save_checkpoint
+    from recipes.run.run import save_checkpoint
     from sft.lora import load_adapted, merge, save_adapter, verify_merge
 
     policy, weights = trainer.whole_policy()

@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from recipes.cli import command, parse
-from recipes.run import Run, RunConfig
-from recipes.tuning import DataConfig
+from recipes.run.cli import command, parse
+from recipes.run.finetune import DataConfig
+from recipes.run.run import Run, RunConfig
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def sound_pairs(questions: list, verdicts: list, counts: Counter[str]) -> list[d
 def comparer(config: PreferencesConfig, seed: int, total: int, answered: int):
     """The judge by name. Raises ValueError for a name that is nowhere."""
     if config.judge == "person":
-        from recipes.person import by_person
+        from recipes.judges.person import by_person
 
         return by_person(total, answered)
     if config.judge == "tinytown_annotators":
@@ -178,7 +178,7 @@ def comparer(config: PreferencesConfig, seed: int, total: int, answered: int):
         return by_annotators(
             Annotators(config.annotator_noise, config.annotator_length_bias, config.annotator_ties_below, seed)
         )
-    from recipes.judges import resolve
+    from recipes.judges.registry import resolve
     from reward.on_policy import by_score
 
     return by_score(resolve([config.judge])[config.judge])

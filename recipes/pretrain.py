@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from base_model.pretrain_config import PretrainConfig
-from recipes.cli import command, parse
-from recipes.run import Run, RunConfig
+from recipes.run.cli import command, parse
+from recipes.run.run import Run, RunConfig
 
 SAMPLE_TOKENS = 64
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from recipes.cli import command, parse
-from recipes.run import Run, RunConfig
-from recipes.tuning import DataConfig, load_tokenizer
+from recipes.run.cli import command, parse
+from recipes.run.finetune import DataConfig, load_tokenizer
+from recipes.run.run import Run, RunConfig
 from reward.train import RewardTrainingConfig
 from sft.lora import LoRAConfig
 
@@ -126,7 +126,7 @@ def train_member(run, config, training, lora, tokenizer, train: list[dict], memb
     """The member's centred RewardModel (None but on the main process), and what `Run.finish` wants to know of its training.
 
     The first member is the run's model, and goes on from its newest checkpoint; another one is read back from ensemble/ if it is done."""
-    from recipes.run import save_checkpoint
+    from recipes.run.run import save_checkpoint
     from reward.model import RewardModel
     from reward.train import finished, load_for_reward, make_trainer
     from sft.training import whole_model
@@ -176,7 +176,7 @@ def measure_quality(run: Run, config, members: list, train: list[dict], heldout:
         differences = [[good - bad for good, bad in zip(*of_member, strict=True)] for of_member in scores]
         quality["ensemble"] = ensemble_report(differences, [prompt_key(prompt) for prompt in prompts])
     if config.policy:
-        from recipes.judges import resolve
+        from recipes.judges.registry import resolve
 
         rows, answers = sample_policy(run, config)
         quality["on_policy"] = judge_policy(members[0], resolve([config.gold])[config.gold], rows, answers)

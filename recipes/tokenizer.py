@@ -16,9 +16,9 @@ from pathlib import Path
 
 from base_model.checkpoints import write_text_atomically
 from base_model.documents import Counts, read_texts
-from recipes.cli import command, parse
-from recipes.run import Run, RunConfig
-from recipes.tuning import DataConfig
+from recipes.run.cli import command, parse
+from recipes.run.finetune import DataConfig
+from recipes.run.run import Run, RunConfig
 
 KINDS = ("bpe", "characters")
 

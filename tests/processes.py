@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from recipes.stage_process import PRELOADED
+from recipes.run.process import PRELOADED
 
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(list(PRELOADED))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from recipes.fingerprint import PACKAGES, ROOT, imports
+from recipes.pipeline.fingerprint import PACKAGES, ROOT, imports
 
 
 def violations(root: Path) -> list[str]:
@@ -21,7 +21,7 @@ def test_no_package_imports_one_that_comes_after_it():
     assert violations(ROOT) == []
 
 
-@pytest.mark.parametrize("statement", ["import alignment.ppo", "def f():\n    from recipes import run\n"])
+@pytest.mark.parametrize("statement", ["import alignment.ppo", "def f():\n    from recipes.run import run\n"])
 def test_a_wrong_import_is_seen_wherever_it_stands(tmp_path, statement):
     (tmp_path / "eval").mkdir()
     (tmp_path / "eval" / "bad.py").write_text(statement)

@@ -1,7 +1,6 @@
 """The README's commands exist and their settings parse; the two long ones run, shrunken, in tests/recipes/test_make_run.py."""
 
 import dataclasses
-import importlib
 import json
 import re
 import shlex
@@ -9,8 +8,9 @@ import sys
 
 import pytest
 
-from recipes.cli import parse
-from recipes.fingerprint import ROOT, module_file
+from recipes.pipeline.fingerprint import ROOT, module_file
+from recipes.run.cli import parse
+from recipes.run.process import command_module
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = sorted(set(re.findall(r"python -m (recipes\.[a-z_.]+[^`#\n]*)", README)))
@@ -24,9 +24,7 @@ def test_a_command_of_the_readme_names_a_recipe_and_settings_it_has(line):
     for argument in arguments:
         if argument.startswith("recipes/"):
             assert (ROOT / argument).is_file(), argument
-    types = getattr(importlib.import_module(module), "CONFIG_TYPES", None)
-    if types is None and (file.parent / "__main__.py").is_file():
-        types = getattr(importlib.import_module(f"{module}.__main__"), "CONFIG_TYPES", None)
+    types = getattr(command_module(module), "CONFIG_TYPES", None)
     if (
         not types
         or any(a.endswith(".yaml") and not a.startswith("recipes/") for a in arguments)  # of one's own
@@ -88,7 +86,7 @@ def test_the_readmes_own_metric_and_task_are_measured_with_nothing_else_touched(
     tmp_path, monkeypatch, llama_checkpoint, capsys
 ):
     """The three files as the README has them, in an empty folder; the metric's folder stands in for recipes/metrics."""
-    import recipes.judges
+    import recipes.judges.registry
     import recipes.metrics
     from recipes.evaluation import main
 
@@ -102,7 +100,7 @@ def test_the_readmes_own_metric_and_task_are_measured_with_nothing_else_touched(
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(recipes.judges, "METRICS", tmp_path / "recipes" / "metrics")
+    monkeypatch.setattr(recipes.judges.registry, "METRICS", tmp_path / "recipes" / "metrics")
     monkeypatch.setattr(recipes.metrics, "__path__", [str(tmp_path / "recipes" / "metrics")])
     monkeypatch.delitem(sys.modules, "recipes.metrics.brevity", raising=False)
     command = shlex.split(re.search(r"# mine/suite.yaml:  python -m recipes.evaluation (.*)", README)[1])

@@ -4,7 +4,7 @@ import importlib
 import sys
 from pathlib import Path
 
-from recipes.cli import command
+from recipes.run.cli import command
 
 
 def main(argv: list[str]) -> None:

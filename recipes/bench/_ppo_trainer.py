@@ -209,8 +209,8 @@ def low_words_module():
 
 def yardstick(policy, tokenizer):
     """A function that measures (KL to the start in nats, reward) on 128 held-out prompts, 1 sample each, always the same numbers."""
-    from alignment.actor_critic import ActorCritic, build_critic
-    from alignment.rollout import measure_episodes, sample_responses
+    from alignment.ppo.actor_critic import ActorCritic, build_critic
+    from alignment.ppo.rollout import measure_episodes, sample_responses
     from base_model.generate import SamplingConfig
     from base_model.sequence import masked_sum
 

@@ -103,7 +103,7 @@ def time_suite(checkpoint: str, suite_path: str, reference: str | None = None) -
     """Seconds of each set, and what the suite can detect."""
     from eval.harness import evaluate
     from eval.suite import Suite
-    from recipes.judges import resolve
+    from recipes.judges.registry import resolve
 
     suite = Suite.load(suite_path)
     judges = resolve(suite.judges)

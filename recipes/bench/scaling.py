@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from base_model.checkpoints import read_json_lines
-from recipes.cli import load_yaml
+from recipes.run.cli import load_yaml
 
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "recipes" / "configs" / "tiny"
@@ -214,7 +214,7 @@ def call_apart(function: str, *arguments: Any) -> Any:
 
 def measure(stage: str, folder: str, size: int, share: float, run_number: int) -> dict[str, float]:
     """Run a stage on data of `size`; its seconds, imports of the large packages not counted, and its peak memory."""
-    from recipes.stage_process import PRELOADED
+    from recipes.run.process import PRELOADED
 
     data, parents, out = (Path(folder, name) for name in (f"x{size}", "parents", f"{stage}-x{size}-{run_number}"))
     settings = STAGES[stage].settings(data, parents, size * share)

@@ -12,8 +12,8 @@ data card, in about 20 s on one core. Same seed, same bytes. README.md in the fo
 import sys
 from pathlib import Path
 
-from recipes.cli import command, parse
-from recipes.run import Run, RunConfig
+from recipes.run.cli import command, parse
+from recipes.run.run import Run, RunConfig
 from recipes.tinytown.writing import WorldConfig, write_world
 
 CONFIG_TYPES = (RunConfig, WorldConfig)

@@ -15,7 +15,7 @@ import sys
 
 import pytest
 
-from recipes.fingerprint import ROOT
+from recipes.pipeline.fingerprint import ROOT
 
 
 def launch(recipe: str, arguments: list[str], processes: int = 2, **environment: str) -> subprocess.CompletedProcess:
@@ -73,8 +73,8 @@ def _launch(
 
 
 def main(recipe: str, arguments: list[str]) -> None:
-    from recipes.callbacks import RunCallback
-    from recipes.cli import command
+    from recipes.run.callbacks import RunCallback
+    from recipes.run.cli import command
 
     if os.environ.get("ACCELERATE_USE_FSDP") == "true":
         _split_on_cpus()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from recipes.fingerprint import ROOT
+from recipes.pipeline.fingerprint import ROOT
 
 CONFIGS = ROOT / "recipes" / "configs"
 TINY = CONFIGS / "tiny"
@@ -98,7 +98,7 @@ def shrink_suite(path: Path) -> None:
 
 
 def shorten_sources(data: dict, folder: Path) -> dict:
-    """The settings of recipes.real_data on the first rows of each source's first file, written to `folder`."""
+    """The settings of recipes.data.real_data on the first rows of each source's first file, written to `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     short = {kind: {**data[kind]} for kind in ("general", "domain", "instructions", "preferences")}
     for kind, sources in short.items():

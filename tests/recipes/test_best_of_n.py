@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification
 from base_model.chat import set_chat_template
 from recipes import compare
 from recipes.best_of_n import BestOfNConfig, main
-from recipes.record import read_manifest
+from recipes.run.record import read_manifest
 from tests.conftest import random_model, write_checkpoint
 from tests.eval.runs import write_manifest
 

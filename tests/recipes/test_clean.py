@@ -6,7 +6,7 @@ import random
 import pytest
 
 from recipes.clean import CONFIG_TYPES, main
-from recipes.cli import parse
+from recipes.run.cli import parse
 
 WORDS = "the river mill and wheel of stone turned to old grey mornings that have kept a dog with me".split()  # noqa: SIM905
 

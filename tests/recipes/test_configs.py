@@ -1,15 +1,15 @@
 """Every YAML that ships parses against the dataclasses of the recipe that its first line names."""
 
 import dataclasses
-import importlib
 import os
 import re
 from pathlib import Path
 
 import pytest
 
-from recipes.cli import load_yaml, parse
-from recipes.fingerprint import ROOT
+from recipes.pipeline.fingerprint import ROOT
+from recipes.run.cli import load_yaml, parse
+from recipes.run.process import command_module
 
 FILES = sorted(ROOT.glob("recipes/configs/**/*.yaml"))
 OTHERS = ("accelerate", "tasks")  # folders of accelerate's configs and of lm-eval tasks
@@ -24,7 +24,7 @@ def test_the_yaml_parses_against_its_recipes_dataclasses(file: Path, monkeypatch
     match = COMMAND.match(file.read_text(encoding="utf-8").splitlines()[0])
     assert match, f"{file.name}: the first line must be its command"
     assert ROOT / match[2] == file, "the command must name this very file"
-    types = importlib.import_module(match[1]).CONFIG_TYPES
+    types = command_module(match[1]).CONFIG_TYPES
     given = load_yaml(file)
     required = [
         f"--{name}=x"

@@ -65,7 +65,7 @@ def test_a_replay_share_of_0_leaves_the_general_text_unread(llama_checkpoint, te
 
 def test_a_resumed_run_ends_with_the_same_bits(llama_checkpoint, texts, tmp_path, monkeypatch):
     """Every weight trained; the interruption is an error at step 9, after checkpoint 8. The LoRA stage's tests kill the process itself."""
-    from recipes.callbacks import RunCallback
+    from recipes.run.callbacks import RunCallback
 
     whole = domain_sft.main(arguments(llama_checkpoint, texts, tmp_path / "whole", "--save_steps", "4"))
 
@@ -85,7 +85,7 @@ def test_a_resumed_run_ends_with_the_same_bits(llama_checkpoint, texts, tmp_path
 
 def stopped_at_step_9(arguments):
     """The stage, ended by an error in every process of it."""
-    from recipes.callbacks import RunCallback
+    from recipes.run.callbacks import RunCallback
 
     def stop(self, args, state, control, **kwargs):
         if state.global_step == 9:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from base_model.chat import set_chat_template
 from recipes.dpo import main
-from recipes.record import read_manifest, weights_sha256
+from recipes.run.record import read_manifest, weights_sha256
 from tests.conftest import write_checkpoint
 
 POLITE, RUDE = "yes, of course. thank you", "no. go"

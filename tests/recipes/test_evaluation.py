@@ -64,7 +64,7 @@ def test_results_can_go_elsewhere_and_mistakes_are_named(suite, tmp_path, tokeni
 
 def test_the_tiny_suite_is_read_and_names_judges_that_there_are():
     from eval.suite import Suite
-    from recipes.judges import resolve
+    from recipes.judges.registry import resolve
 
     suite = Suite.load("recipes/configs/tiny/evaluation.yaml")
     assert len(suite.benchmark_sets) == 5 and suite.kl_set and list(resolve(suite.judges)) == ["tinytown_gold"]

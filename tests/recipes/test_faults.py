@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from recipes.fingerprint import ROOT
-from recipes.record import read_manifest
+from recipes.pipeline.fingerprint import ROOT
+from recipes.run.record import read_manifest
 
 SMALL = {
     "documents": 300,

@@ -75,7 +75,7 @@ def test_weights_that_were_split_are_put_together_again(arguments, tmp_path, rec
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 @pytest.mark.parametrize("recipe, more", [(reward_model, []), (dpo, ["--use_peft", "--lora_r", "4"])])
 def test_a_split_run_that_was_stopped_goes_on(arguments, tmp_path, recipe, more, launcher):
-    """FSDP on another number of processes, DeepSpeed on the same (`recipes/run.py` refuses others)."""
+    """FSDP on another number of processes, DeepSpeed on the same (`recipes/run/run.py` refuses others)."""
     recipe.main([*arguments("alone"), *more])
     broken = [*arguments("split"), *more]
     done = launcher(recipe.__name__, broken, STOP_AFTER_STEP="7")

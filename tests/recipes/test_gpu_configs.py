@@ -8,13 +8,13 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
-from alignment.config import PPOConfig
+from alignment.ppo.config import PPOConfig
 from base_model.batches import share_batch
-from recipes import pipeline
-from recipes.cli import load_yaml
-from recipes.fingerprint import ROOT
-from recipes.record import read_manifest
-from recipes.stage_process import run_launched
+from recipes.pipeline import graph as pipeline
+from recipes.pipeline.fingerprint import ROOT
+from recipes.run.cli import load_yaml
+from recipes.run.process import run_launched
+from recipes.run.record import read_manifest
 from tests.conftest import TEXTS
 
 MODELS = ("gpt2-124m", "llama-350m")

@@ -11,7 +11,7 @@ from eval.benchmarks import BatchedLM
 from eval.scorer import Scorer
 from eval.suite import Benchmark, Suite
 from eval.tasks import load_tasks
-from recipes.fingerprint import ROOT
+from recipes.pipeline.fingerprint import ROOT
 from tests.conftest import random_model
 from tests.eval.test_benchmarks import as_arc, as_hellaswag, by_lm_eval, rows_of, write_rows
 

@@ -9,9 +9,9 @@ import sys
 import pytest
 import yaml
 
-from recipes.cli import load_yaml
-from recipes.fingerprint import ROOT
-from recipes.record import read_manifest
+from recipes.pipeline.fingerprint import ROOT
+from recipes.run.cli import load_yaml
+from recipes.run.record import read_manifest
 from tests.recipes import shrunken
 
 MODELS = ("base", "domain_sft", "lora_sft", "ppo", "dpo")

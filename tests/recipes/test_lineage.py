@@ -1,7 +1,7 @@
 import pytest
 
 from recipes.lineage import main, trace
-from recipes.run import Run, RunConfig
+from recipes.run.run import Run, RunConfig
 from tests.conftest import put_in_hub_cache, random_model, write_checkpoint
 
 

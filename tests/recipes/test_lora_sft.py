@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from recipes import lora_sft
-from recipes.cli import command
+from recipes.run.cli import command
 from tests.conftest import TEXTS, write_checkpoint
 from tests.recipes.sharded import LAUNCHERS
 

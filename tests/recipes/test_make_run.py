@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from recipes.fingerprint import ROOT
-from recipes.record import read_manifest
+from recipes.pipeline.fingerprint import ROOT
+from recipes.run.record import read_manifest
 from tests.recipes import shrunken
 
 MODELS = ("base", "domain_sft", "lora_sft", "ppo", "dpo")

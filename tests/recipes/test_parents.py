@@ -5,7 +5,7 @@ import json
 import pytest
 
 from recipes import domain_sft
-from recipes.record import read_manifest
+from recipes.run.record import read_manifest
 from tests.conftest import TEXTS
 
 

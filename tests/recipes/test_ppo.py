@@ -7,11 +7,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from alignment.evaluation import write_samples
+from alignment.ppo.validation import write_samples
 from base_model.chat import set_chat_template
 from recipes.bench.ppo import reward_at_kl
 from recipes.ppo import against_start, answers_over_time, main
-from recipes.record import read_manifest
+from recipes.run.record import read_manifest
 from tests.conftest import random_model, write_checkpoint
 
 

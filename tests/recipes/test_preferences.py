@@ -9,9 +9,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from base_model.chat import set_chat_template
-from recipes.person import by_person, printable
+from recipes.judges.person import by_person, printable
 from recipes.preferences import main
-from recipes.record import read_manifest
+from recipes.run.record import read_manifest
 from reward.on_policy import Question, Verdict
 from tests.conftest import write_checkpoint
 

@@ -17,8 +17,8 @@ from base_model.checkpoints import checkpoints
 from base_model.shards import write_shards
 from base_model.validation import token_bytes
 from recipes import pretrain
-from recipes.cli import command
-from recipes.record import read_manifest
+from recipes.run.cli import command
+from recipes.run.record import read_manifest
 from tests.conftest import TEXTS
 
 
@@ -143,7 +143,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over(tokens, finished, tmp_path):
 
 def interrupted(argv, after):
     """The stage, with Ctrl-C after some steps."""
-    from recipes.run import Run
+    from recipes.run.run import Run
 
     class Stopped(Run):
         def progress(self, done, total):

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
 from base_model.chat import set_chat_template
-from recipes.record import read_manifest
 from recipes.reward_model import main
+from recipes.run.record import read_manifest
 from reward.model import RewardEnsemble, RewardModel
 from tests.conftest import write_checkpoint
 

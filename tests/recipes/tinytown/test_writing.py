@@ -13,7 +13,7 @@ from base_model.cleaning_report import read_dropped, score_against_truth
 from base_model.documents import Source
 from base_model.tokenizer import train_tokenizer
 from recipes.clean import _job
-from recipes.cli import load_yaml
+from recipes.run.cli import load_yaml
 from recipes.tinytown import benchmarks, lexicon
 from recipes.tinytown.clinic import BY_NAME, is_held_out_case
 from recipes.tinytown.demonstrators import DEMONSTRATORS

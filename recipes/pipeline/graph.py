@@ -1,0 +1,299 @@
+"""The graph of stages: what a pipeline's YAML says, in which order its stages run, and whether each of them has to."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+from base_model.checkpoints import write_text_atomically
+from recipes.pipeline.fingerprint import stage_inputs
+from recipes.run.cli import load_yaml, reject_unknown
+from recipes.run.record import read_manifest
+from recipes.run.run import require_deepspeed
+
+RECIPES = {  # what a pipeline may run: names, not import paths, so that a YAML cannot run code
+    "tinytown": "recipes.tinytown",
+    "real_data": "recipes.data.real_data",
+    "clean": "recipes.clean",
+    "tokenizer": "recipes.tokenizer",
+    "pretrain": "recipes.pretrain",
+    "domain_sft": "recipes.domain_sft",
+    "lora_sft": "recipes.lora_sft",
+    "preferences": "recipes.preferences",
+    "reward_model": "recipes.reward_model",
+    "ppo": "recipes.ppo",
+    "dpo": "recipes.dpo",
+    "best_of_n": "recipes.best_of_n",
+    "overoptimization": "recipes.studies.overoptimization",
+}
+DATA_RECIPES = ("tinytown", "real_data", "clean", "tokenizer")  # they train nothing
+TRAINING_RECIPES = ("pretrain", "domain_sft", "lora_sft", "reward_model", "ppo", "dpo")  # they run on many processes
+SELF = "self"
+REFERENCE = re.compile(r"\{(\w+)\}")
+STAGE_KEYS = ("recipe", "config", "set", "after", "seeded", "expected_s", "expected_gib", "compared")
+
+
+@dataclass(frozen=True)
+class PipelineConfig:
+    """The graph and which part of it to run."""
+
+    output_dir: str = field(metadata={"help": "folder of all runs, e.g. runs/tiny"})
+    stages: dict = field(
+        default_factory=dict,
+        metadata={"help": "name -> {recipe, config, set, after, seeded, expected_s, expected_gib, compared}"},
+    )
+    baseline: str | None = field(default=None, metadata={"help": "stage that aligned variants are compared with"})
+    seed: int = 1
+    seeds: str | None = field(
+        default=None, metadata={"help": "comma-separated: repeat the seeded stages with each, e.g. 1,2,3"}
+    )
+    from_stage: str | None = field(
+        default=None, metadata={"aliases": ["--from"], "help": "run this stage and all after it again"}
+    )
+    only: str | None = field(default=None, metadata={"help": "run this stage alone, even if nothing changed"})
+    dry_run: bool = field(default=False, metadata={"help": "say what would run, and run nothing"})
+    accelerate: str | None = field(
+        default=None, metadata={"help": "accelerate config file: training stages are launched with it"}
+    )
+    num_processes: int | None = field(default=None, metadata={"help": "so many processes instead of the file's"})
+
+    def __post_init__(self) -> None:
+        if self.accelerate and not Path(self.accelerate).is_file():
+            raise FileNotFoundError(
+                f"there is no accelerate config {self.accelerate}; the ones that ship are under recipes/configs/accelerate/"
+            )
+        if self.accelerate and load_yaml(self.accelerate).get("distributed_type") == "DEEPSPEED":
+            require_deepspeed(self.accelerate)  # before a stage does: the launcher would end in a traceback of its own
+        if self.num_processes is not None and (self.accelerate is None or self.num_processes < 1):
+            raise ValueError(f"num_processes is {self.num_processes}; it is at least 1, and goes with accelerate")
+        if self.from_stage and self.only:
+            raise ValueError("--from and --only exclude each other")
+        if self.seeds is not None and not re.fullmatch(r"\d+(,\d+)*", self.seeds):
+            raise ValueError(f"--seeds must be numbers with commas between, e.g. 1,2,3; got {self.seeds!r}")
+
+
+CONFIG_TYPES = (PipelineConfig,)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One node of the graph, for one seed: its folder, what it runs and from which stages."""
+
+    name: str  # "ppo", or "seed-2/ppo" where there are several seeds
+    recipe: str
+    config: str | None
+    settings: dict[str, Any]  # overrides, references replaced by folders
+    parents: dict[str, Path]
+    folder: Path
+    expected_s: float | None = None
+    expected_gib: float | None = None
+    compared: bool = False
+
+    @property
+    def module(self) -> str:
+        return RECIPES[self.recipe]
+
+    def merged(self) -> dict[str, Any]:
+        """All settings of the stage: its config file, what the pipeline sets in it, where it goes."""
+        return {**(load_yaml(self.config) if self.config else {}), **self.settings, "output_dir": str(self.folder)}
+
+    def inputs(self) -> dict[str, str]:
+        """Hashes of all that decides the result."""
+        return stage_inputs(self.module, self.merged(), self.parents)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether a stage will run, and why."""
+
+    stage: Stage
+    runs: bool
+    why: str
+    resume: bool = False
+
+
+def _parents(entry: Mapping[str, Any]) -> set[str]:
+    """The stages that a stage needs: those its settings refer to, and those it is to come after."""
+    return (_references(entry.get("set", {})) | set(entry.get("after", []))) - {SELF}
+
+
+def _references(value: Any) -> set[str]:
+    if isinstance(value, (list, tuple)):
+        return set().union(*(map(_references, value)), set())
+    if isinstance(value, dict):
+        return _references(list(value.values()))
+    return set(REFERENCE.findall(value)) if isinstance(value, str) else set()
+
+
+def _replace(value: Any, folders: Mapping[str, Path]) -> Any:
+    if isinstance(value, list):
+        return [_replace(item, folders) for item in value]
+    if isinstance(value, dict):
+        return {key: _replace(item, folders) for key, item in value.items()}
+    return REFERENCE.sub(lambda match: str(folders[match[1]]), value) if isinstance(value, str) else value
+
+
+def ordered(config: PipelineConfig) -> list[str]:
+    """Stage names, parents before children; among equals, as the YAML lists them. Raises ValueError naming a bad stage, key or cycle."""
+    graph: dict[str, set[str]] = {}
+    for name, entry in config.stages.items():
+        if not isinstance(entry, dict) or "recipe" not in entry:
+            raise ValueError(f"stage '{name}' must be a mapping with a 'recipe'")
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+            raise ValueError(f"stage name '{name}' must be letters, digits, _ and - (it names a folder)")
+        reject_unknown(list(entry), STAGE_KEYS, f"stage '{name}'")
+        reject_unknown([entry["recipe"]], list(RECIPES), f"stage '{name}', recipe")
+        graph[name] = _parents(entry)
+        reject_unknown(sorted(graph[name]), list(config.stages), f"stage '{name}', a reference to a stage")
+    for chosen in (config.from_stage, config.only, config.baseline):
+        if chosen:
+            reject_unknown([chosen], list(config.stages), "the command line or baseline, a stage name")
+    sorter = TopologicalSorter(graph)
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        raise ValueError(f"stages depend on each other in a circle: {' -> '.join(error.args[1])}") from None
+    order: list[str] = []
+    while sorter.is_active():
+        ready = sorted(sorter.get_ready(), key=list(config.stages).index)
+        order += ready
+        sorter.done(*ready)
+    return order
+
+
+def build(config: PipelineConfig) -> list[Stage]:
+    """The stages to consider, in order. With --seeds, seeded stages repeat under seed-N/; the others (data) run once for all."""
+    root = Path(config.output_dir)
+    seeds = [int(seed) for seed in config.seeds.split(",")] if config.seeds else [config.seed]
+    several = config.seeds is not None
+    order, stages, folders = ordered(config), [], {seed: {} for seed in seeds}
+    for seed in seeds:
+        for name in order:
+            entry = config.stages[name]
+            seeded = entry.get("seeded", True)
+            folder = root / f"seed-{seed}" / name if several and seeded else root / name
+            folders[seed][name] = folder
+            if any(stage.folder == folder for stage in stages):
+                continue
+            settings = _replace(entry.get("set", {}), {**folders[seed], SELF: folder})
+            parents = {parent: folders[seed][parent] for parent in sorted(_parents(entry))}
+            settings.setdefault("seed", seed if seeded else config.seed)
+            stages.append(
+                Stage(
+                    name=str(folder.relative_to(root)),
+                    recipe=entry["recipe"],
+                    config=entry.get("config"),
+                    settings=settings,
+                    parents=parents,
+                    folder=folder,
+                    expected_s=entry.get("expected_s"),
+                    expected_gib=entry.get("expected_gib"),
+                    compared=entry.get("compared", False),
+                )
+            )
+    return stages
+
+
+def _fingerprint_file(stage: Stage) -> Path:
+    return stage.folder.parent / ".inputs" / f"{stage.folder.name}.json"
+
+
+def decide(config: PipelineConfig, stages: list[Stage]) -> Iterator[Decision]:
+    """Yield, stage by stage, whether it runs and why. Lazy: when a child is decided its parents have run (and may be as before)."""
+    again: set[Path] = set()  # --from STAGE and all that descends from it
+    running: set[Path] = set()
+    for stage in stages:
+        parents = [name for name, folder in stage.parents.items() if folder in running]
+        if config.only and stage.folder.name != config.only:
+            decision = Decision(stage, False, "not chosen (--only)")
+        elif stage.folder.name in (config.from_stage, config.only):
+            again.add(stage.folder)
+            decision = Decision(stage, True, "asked for")
+        elif again.intersection(stage.parents.values()):
+            again.add(stage.folder)
+            decision = Decision(stage, True, f"follows {', '.join(parents)}")
+        else:
+            decision = _compare_with_disk(stage)
+            if config.dry_run and parents and not decision.runs:
+                decision = Decision(stage, True, f"follows {', '.join(parents)} (not if that comes out the same)")
+        if decision.runs:
+            running.add(stage.folder)
+        yield decision
+
+
+def _compare_with_disk(stage: Stage) -> Decision:
+    if read_manifest(stage.folder) is None:
+        interrupted = (stage.folder / "started.json").is_file()
+        return Decision(stage, True, "interrupted: goes on" if interrupted else "not there yet", resume=interrupted)
+    file = _fingerprint_file(stage)
+    before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    changed = [what for what, digest in stage.inputs().items() if before.get(what) != digest]
+    if changed:
+        return Decision(stage, True, f"changed: {', '.join(changed)}")
+    return Decision(stage, False, "unchanged")
+
+
+def estimate(stage: Stage) -> tuple[float | None, float | None]:
+    """(seconds, GiB) that a stage will take: what its last run took on this disk, else what the YAML expects."""
+    manifest = read_manifest(stage.folder)
+    if manifest:
+        seconds = manifest["wall_s"] + manifest["evaluation_s"]
+        return seconds, manifest["peak_memory_bytes"]["host"] / 2**30
+    return stage.expected_s, stage.expected_gib
+
+
+def run_stages(stages: list[Stage], root: Path, progress: Callable[[int, int], None]) -> None:
+    """Run those of the stages that are not there yet, have changed, or were interrupted, with a table of how far they are.
+
+    Settings and logs of each go below `root`; progress(done, of all) is called before each. Raises ValueError with the failure of the
+    first that fails."""
+
+    def decisions() -> Iterator[Decision]:
+        for done, stage in enumerate(stages):
+            progress(done, len(stages))
+            yield _compare_with_disk(stage)
+
+    run_all(decisions(), stages, root)
+
+
+def run_all(decisions: Iterator[Decision], stages: list[Stage], root: Path, launcher: Callable | None = None) -> None:
+    from recipes.pipeline.table import StageTable
+
+    with StageTable(stages, {stage.name: estimate(stage)[0] for stage in stages}) as table:
+        for decision in decisions:
+            table.decided(decision)
+            if decision.runs:
+                _run_stage(decision, root, table, launcher)
+
+
+def _run_stage(decision: Decision, root: Path, table: Any, launcher: Callable | None) -> None:
+    import yaml
+
+    from recipes.run.process import run_recipe
+
+    stage = decision.stage
+    run = launcher if launcher and stage.recipe in TRAINING_RECIPES else run_recipe
+    inputs = stage.inputs()
+    label = stage.name.replace("/", "-")
+    log, settings = root / "logs" / f"{label}.txt", root / "configs" / f"{label}.yaml"
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    write_text_atomically(
+        settings, f"# python -m {stage.module} --config {settings}\n" + yaml.safe_dump(stage.merged())
+    )
+    line = ["--config", str(settings)]
+    failure = run(stage.module, [*line, "--resume" if decision.resume else "--overwrite"], log, watch=table.watch)
+    if (
+        failure and decision.resume and "other settings" in failure
+    ):  # what was interrupted is out of date: start it anew
+        failure = run(stage.module, [*line, "--overwrite"], log, watch=table.watch)
+    if failure:
+        table.failed(stage, failure)
+        raise ValueError(
+            f"stage {stage.name} failed: {failure} (its output: {log}). The same command goes on from there"
+        )
+    _fingerprint_file(stage).parent.mkdir(parents=True, exist_ok=True)
+    write_text_atomically(_fingerprint_file(stage), json.dumps(inputs, indent=1) + "\n")
+    table.finished(stage)

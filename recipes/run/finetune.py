@@ -1,0 +1,152 @@
+"""What the two fine-tuning recipes share: the parent's tokenizer, the training run, adapter and merged model checked against each other."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from base_model.checkpoints import sha256_file
+from base_model.documents import Source
+from recipes.run.record import peak_memory_bytes, read_manifest
+from recipes.run.run import Run
+from sft.lora import LoRAConfig
+from sft.training import TrainingConfig
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the rows are; see `base_model/documents.py` for what a path may be."""
+
+    data: str  # file, folder, glob or hub id
+    split: str = "train"  # of a hub data set, or of a folder whose files carry split names
+    columns: dict | str | None = (
+        None  # our name -> theirs, e.g. '{"prompt": "instruction", "context": "input", "completion": "output"}'
+    )
+    separator: str | None = None  # between the documents of a .txt file
+    on_bad_rows: str = "error"  # error names the first; skip leaves them out and counts them
+
+    def __post_init__(self) -> None:
+        if isinstance(self.columns, str):
+            try:
+                object.__setattr__(self, "columns", json.loads(self.columns))
+            except json.JSONDecodeError as error:
+                raise ValueError(
+                    f"columns must be a JSON object, our name to theirs, got {self.columns!r}: {error}"
+                ) from None
+        _ = self.source  # an impossible value fails here
+
+    @property
+    def source(self) -> Source:
+        """These settings as the library has them."""
+        return Source(self.data, self.split, self.columns, self.separator, self.on_bad_rows)
+
+
+def load_tokenizer(parent: str) -> PreTrainedTokenizerBase:
+    """The parent's tokenizer. Raises ValueError if it is not the one that the parent's record names, has ids that its model lacks, or
+    would not be itself in the child's folder."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    from base_model.tokenizer_identity import reloaded, tokenizer_difference, tokenizer_sha256
+
+    tokenizer = AutoTokenizer.from_pretrained(parent)
+    manifest, vocabulary_file = read_manifest(parent), Path(parent, "tokenizer.json")
+    is_as_it_was = manifest and manifest["files"].get("tokenizer.json") == sha256_file(vocabulary_file)
+    if manifest and not is_as_it_was and manifest["tokenizer_sha256"] != tokenizer_sha256(tokenizer):
+        raise ValueError(
+            f"{vocabulary_file} is not the tokenizer that {parent} was trained with; put the parent's own back"
+        )
+    vocabulary = AutoConfig.from_pretrained(parent).get_text_config().vocab_size
+    if len(tokenizer) > vocabulary:
+        raise ValueError(
+            f"the tokenizer in {parent} has {len(tokenizer)} tokens, its model only {vocabulary}: it is not the model's own; put that back"
+        )
+    if difference := tokenizer_difference(tokenizer, reloaded(tokenizer)):
+        raise ValueError(
+            f"the {difference.what} of {parent} is another one once it is saved ({difference.why}): no model trained with it could be used"
+        )
+    return tokenizer
+
+
+def context_tokens(parent: str, training: TrainingConfig) -> int:
+    """Tokens of a row: what is asked for, else the parent's context. Raises ValueError if the parent cannot see so far."""
+    from transformers import AutoConfig
+
+    longest = AutoConfig.from_pretrained(parent).max_position_embeddings
+    if (training.context_length or 0) > longest:
+        raise ValueError(f"context_length {training.context_length} is more than the {longest} positions of {parent}")
+    return training.context_length or longest
+
+
+def tune(
+    run: Run,
+    parent: str,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Dataset,
+    training: TrainingConfig,
+    lora: LoRAConfig,
+    *,
+    heldout: Dataset | None = None,
+) -> tuple[PreTrainedModel, dict[str, int]]:
+    """Train the parent on `rows`; returns the plain (merged) model and what `Run.finish` wants to know.
+
+    With LoRA the adapter is kept in `adapter/`, and the merged model, saved and read back, must be the adapted one, else ValueError."""
+    from sft.lora import attach, load_parent, save_adapter
+    from sft.training import make_trainer, whole_model
+
+    model = load_parent(parent, lora)
+    if lora.use_peft:
+        model = attach(model, lora)
+    trained, total = (sum(p.numel() for p in model.parameters() if p.requires_grad or every) for every in (False, True))
+    trainer = make_trainer(
+        model,
+        tokenizer,
+        rows,
+        training,
+        output_dir=run.checkpoints,
+        seed=run.config.seed,
+        heldout=heldout or None,
+        callbacks=run.callbacks,
+    )
+    began_s = time.monotonic()
+    trainer.train(resume_from_checkpoint=run.resume_from)
+    run.note("training_s", round(time.monotonic() - began_s, 2))
+    run.note("training_peak_bytes", peak_memory_bytes())
+    run.note("parameters", {"trained": trained, "total": total})
+    if heldout:
+        run.note("heldout_loss_nats", trainer.evaluate()["eval_loss"])
+    facts = {
+        "steps": trainer.state.global_step,
+        "tokens": trainer.state.num_input_tokens_seen,
+        "trained_parameters": trained,
+    }
+    model, weights = whole_model(trainer)
+    if lora.use_peft and run.is_main:
+        save_adapter(model, run.dir / "adapter", parent=parent, weights=weights)
+        model = _merged(run, parent, tokenizer, rows)
+    return model, facts
+
+
+def _merged(run: Run, parent: str, tokenizer: PreTrainedTokenizerBase, rows: Dataset) -> PreTrainedModel:
+    """The parent's own weights with the saved adapter in them, saved, and held to the adapter."""
+    from recipes.run.run import save_checkpoint
+    from sft.lora import load_adapted, merge, verify_merge
+
+    merged = merge(load_adapted(parent, run.dir / "adapter"))
+    save_checkpoint(merged, tokenizer, run.dir)
+    prompts = [row["input_ids"][:32] for row in rows.select(range(min(4, len(rows))))]
+    check = verify_merge(parent, run.dir / "adapter", run.dir, prompts)
+    run.note("merge", asdict(check))
+    run.check(
+        "merged model is the adapted one",
+        True,
+        f"largest logit difference {check.largest_difference:.2g} (allowed {check.tolerance:g}), "
+        f"{check.greedy_tokens_compared} greedy tokens equal",
+    )
+    return merged
