@@ -9,7 +9,7 @@ from torch import nn
 from alignment.ppo import actor_critic, losses, returns, rollout
 from alignment.ppo import trainer as ppo
 from alignment.ppo.actor_critic import ActorCritic
-from tests.alignment import ppo_checks, test_known_optimum
+from tests.alignment.ppo import ppo_checks, test_known_optimum
 from tests.alignment.ppo.ppo_setup import lora, trainer
 
 

@@ -9,7 +9,7 @@ import torch
 
 from alignment.ppo import losses
 from alignment.ppo.trainer import mixed_seed
-from tests.alignment import ppo_checks
+from tests.alignment.ppo import ppo_checks
 from tests.alignment.ppo.ppo_setup import PROMPTS, change, gradient, lora, trainer, vowels
 from tests.conftest import random_model
 
