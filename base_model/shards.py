@@ -25,6 +25,7 @@ import numpy as np
 
 from base_model.checkpoints import sha256_file, write_atomically
 from base_model.tokenizer import encode_texts
+from base_model.untrained import written_out
 
 if TYPE_CHECKING:
     import torch
@@ -57,6 +58,9 @@ class ShardIndex:
     tokens: int  # bos and eos of each document included
     bytes: int  # of the texts, in UTF-8: what bits per byte divides by
     shards: tuple[Shard, ...]
+    unused_ids: str | None = (
+        None  # tokens that no document holds, as base_model.untrained writes them; None: not counted
+    )
 
     @classmethod
     def load(cls, folder: Path | str) -> ShardIndex:
@@ -88,7 +92,7 @@ def write_shards(
     begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     documents = byte_count = 0
     with write_atomically(folder) as partial:
-        writer = _Writer(partial, shard_tokens)
+        writer = _Writer(partial, shard_tokens, len(tokenizer))
         for batch in _batches(texts):
             for ids in encode_texts(tokenizer, batch):
                 writer.add(np.array([*begin, *ids, tokenizer.eos_token_id], dtype=dtype))
@@ -106,6 +110,7 @@ def write_shards(
             tokens=sum(shard.tokens for shard in writer.shards),
             bytes=byte_count,
             shards=tuple(writer.shards),
+            unused_ids=written_out(np.flatnonzero(~writer.is_used_V).tolist()),
         )
         (partial / INDEX).write_text(json.dumps(asdict(index), indent=1) + "\n", encoding="utf-8")
     return index
@@ -278,15 +283,17 @@ def _mix(x: int) -> int:
 class _Writer:
     """Documents to shard files, one open at a time."""
 
-    def __init__(self, folder: Path, shard_tokens: int) -> None:
+    def __init__(self, folder: Path, shard_tokens: int, vocab_size: int) -> None:
         self.folder, self.shard_tokens = folder, shard_tokens
         self.shards: list[Shard] = []
+        self.is_used_V = np.zeros(vocab_size, dtype=bool)
         self.file: BinaryIO | None = None
 
     def add(self, ids: np.ndarray) -> None:
         if self.file is None:
             self.file = open(self.folder / f"{len(self.shards):05d}.bin", "wb")  # noqa: SIM115 - open until it is full
             self.digest, self.tokens = hashlib.sha256(), 0
+        self.is_used_V[ids] = True
         data = ids.tobytes()
         self.file.write(data)
         self.digest.update(data)

@@ -39,12 +39,15 @@ def main(argv: list[str] | None = None) -> Path:
     run_config, config, data, training, lora = parse(*CONFIG_TYPES, argv=argv)
     from base_model.chat import set_chat_template
     from base_model.precision import find_device
+    from base_model.tokenizer import ASSISTANT, SYSTEM, USER
     from sft.instruct import instruction_data, stop_rate
 
     run = Run.start("lora_sft", run_config, (config, data, training, lora), parents=[config.model], data=[data.data])
     tokenizer = load_tokenizer(config.model)
+    role_ids = []
     if tokenizer.chat_template is None:
         set_chat_template(tokenizer)
+        role_ids = tokenizer.convert_tokens_to_ids([SYSTEM, USER, ASSISTANT])
     rows, heldout, counts = instruction_data(
         data.source,
         tokenizer,
@@ -56,7 +59,7 @@ def main(argv: list[str] | None = None) -> Path:
         seed=run_config.seed,
     )
     run.note("rows", asdict(counts))
-    model, facts = tune(run, config.model, tokenizer, rows, training, lora, heldout=heldout)
+    model, facts = tune(run, config.model, tokenizer, rows, training, lora, heldout=heldout, role_ids=role_ids)
     if run.is_main:
         stops = stop_rate(
             model.to(find_device()), tokenizer, heldout, max_new_tokens=config.stop_within_tokens, seed=run_config.seed

@@ -98,7 +98,8 @@ def main(argv: list[str] | None = None) -> Path | None:
     from base_model.gpt import GPT
     from base_model.plan import flops_per_token
     from base_model.pretrain import join_processes, pretrain
-    from base_model.shards import InTurn, ShardLoader
+    from base_model.shards import InTurn, ShardIndex, ShardLoader
+    from base_model.untrained import read_back, written_out
     from base_model.validation import token_bytes
 
     shards = Path(text.shards or Path(text.tokenizer, "shards"))
@@ -137,6 +138,9 @@ def main(argv: list[str] | None = None) -> Path | None:
     run.note("precision", result.precision)
     run.note("flops", flops_per_token(config) * result.tokens)
     run.note("validation", result.metrics)
+    unused = [ShardIndex.load(folder).unused_ids for folder in (shards, *lead_in)]
+    if None not in unused:  # what later stages look up: see base_model/untrained.py
+        run.note("untrained_token_ids", written_out(set.intersection(*map(read_back, unused))))
     return run.finish(
         result.model, tokenizer, steps=result.steps, tokens=result.tokens, trained_parameters=config.n_parameters
     )

@@ -53,3 +53,13 @@ def token_counts(dataset: Dataset, column: str) -> list[int]:
 
     tables = dataset.with_format("arrow").iter(batch_size=1000)
     return [count for table in tables for count in list_value_length(table[column]).to_pylist()]
+
+
+def ids_in(dataset: Dataset, column: str = "input_ids") -> set[int]:
+    """The distinct ids of a column; few rows are read at once."""
+    from pyarrow.compute import list_flatten, unique
+
+    found: set[int] = set()
+    for table in dataset.with_format("arrow").iter(batch_size=1000):
+        found.update(unique(list_flatten(table[column])).to_pylist())
+    return found

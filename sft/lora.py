@@ -4,8 +4,8 @@ LoRA (arXiv:2106.09685) trains W' = W + s B A with W frozen, A (r, d_in) random 
 as its parent; s = lora_alpha / r, or lora_alpha / sqrt(r) with rsLoRA (arXiv:2312.03732). DoRA (arXiv:2402.09353) also trains the length
 of every row of W'. QLoRA (arXiv:2305.14314) keeps W in 4-bit NF4. All of it is PEFT's; here are the settings, and the checks around them.
 
-The role tokens' embeddings are not trained: PEFT's `trainable_token_indices` wraps a tied output head in a module without the `bias` that
-TRL 1.16's fused head reads, and training stops with an AttributeError. Untrained rows are distinct vectors of ordinary length, which serve.
+LoRA leaves the embedding as it is, and a token that the parent never met would keep its random row for good. The rows of such tokens
+are trained whole beside the adapter (PEFT's `trainable_token_indices`), in the embedding and in a head of its own.
 
 Field names follow TRL's `ModelConfig`. Shapes: B batch, T tokens, V vocabulary.
 """
@@ -35,6 +35,7 @@ class LoRAConfig:
     use_rslora: bool = False  # scale by lora_alpha / sqrt(lora_r): ranks stay comparable
     use_dora: bool = False  # also train the length of each weight row
     load_in_4bit: bool = False  # QLoRA: the frozen weights in NF4; needs CUDA and bitsandbytes
+    train_new_tokens: bool = True  # beside the adapter, the rows of tokens in the data that the parent never met
 
     def __post_init__(self):
         if self.lora_r < 1:
@@ -49,11 +50,16 @@ class LoRAConfig:
                     raise ValueError(f"{name} needs use_peft: full fine-tuning has no adapter and no 4-bit weights")
 
 
-def peft_config(config: LoRAConfig) -> peft.LoraConfig:
-    """The `peft.LoraConfig` for these settings on a causal language model."""
+def peft_config(
+    config: LoRAConfig, token_ids: Sequence[int] = (), layers: Sequence[str] = ("embed_tokens",)
+) -> peft.LoraConfig:
+    """The `peft.LoraConfig` for these settings on a causal language model.
+
+    token_ids: tokens whose rows in `layers` (names of the embedding, and of a head that is not tied to it) are trained as well."""
     from peft import LoraConfig
 
     return LoraConfig(
+        trainable_token_indices={layer: sorted(token_ids) for layer in layers} if token_ids else None,
         task_type="CAUSAL_LM",
         r=config.lora_r,
         lora_alpha=config.lora_alpha,
@@ -101,16 +107,49 @@ def four_bit_config() -> transformers.BitsAndBytesConfig:
     )
 
 
-def attach(model: transformers.PreTrainedModel, config: LoRAConfig) -> peft.PeftModel:
+def attach(model: transformers.PreTrainedModel, config: LoRAConfig, token_ids: Sequence[int] = ()) -> peft.PeftModel:
     """Wrap `model` with a fresh adapter: its own weights frozen, only the adapter's trainable. The logits do not change (B = 0).
 
+    token_ids: tokens whose rows in the embedding and the output head are trained too.
     A is drawn from torch's global generator: seed it before. Raises ValueError if a target module is not in the model.
     """
     from peft import get_peft_model, prepare_model_for_kbit_training
 
     if config.load_in_4bit:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-    return get_peft_model(model, peft_config(config))
+    adapted = get_peft_model(model, peft_config(config, token_ids, token_layers(model)))
+    head = adapted.get_base_model().get_output_embeddings()
+    if token_ids and head is not None and not hasattr(head, "bias"):
+        head.register_parameter("bias", None)  # TRL's fused head reads it, and PEFT's wrapper around the head has none
+    return adapted
+
+
+def token_layers(model: transformers.PreTrainedModel) -> list[str]:
+    """Names of the layers with a row for each token: the embedding, and the output head where it has weights of its own.
+
+    A head with a bias is left out: PEFT's wrapper would compute without the bias."""
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    layers = [embedding]
+    if head is not None and head.weight is not embedding.weight and getattr(head, "bias", None) is None:
+        layers.append(head)
+    return [name for name, module in model.named_modules() if any(module is layer for layer in layers)]
+
+
+def add_rows(model: transformers.PreTrainedModel, tokens: int) -> int:
+    """Give `model` rows for so many tokens, where it has fewer; returns how many were added.
+
+    A new row is the mean of the old ones, so that no new token is likelier than a common one before it is trained (Hewitt 2021,
+    https://www.cs.columbia.edu/~johnhew/vocab-expansion.html)."""
+    import torch
+
+    had = model.get_input_embeddings().weight.shape[0]
+    if tokens <= had:
+        return 0
+    model.resize_token_embeddings(tokens, mean_resizing=False)
+    with torch.no_grad():
+        for layer in filter(None, (model.get_input_embeddings(), model.get_output_embeddings())):
+            layer.weight[had:] = layer.weight[:had].mean(0)
+    return tokens - had
 
 
 def save_adapter(
@@ -127,9 +166,12 @@ def save_adapter(
 
 def load_adapted(parent: Path | str, adapter: Path | str) -> peft.PeftModel:
     """A saved adapter on its parent's own weights, in float32 on the CPU, in evaluation mode."""
-    from peft import PeftModel
+    from peft import PeftConfig, PeftModel
 
-    return PeftModel.from_pretrained(load_parent(parent), adapter).eval()
+    model = load_parent(parent)
+    rows = PeftConfig.from_pretrained(adapter).trainable_token_indices or {}
+    add_rows(model, 1 + max((max(ids) for ids in rows.values()), default=-1))  # tokens added beside the adapter
+    return PeftModel.from_pretrained(model, adapter).eval()
 
 
 def merge(model: peft.PeftModel) -> transformers.PreTrainedModel:

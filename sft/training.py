@@ -10,7 +10,8 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -153,6 +154,10 @@ def make_trainer(
                 return RandomSampler(sampler.data_source, num_samples=rows - rows % batch)  # the same order, cut
             return sampler
 
+        def _prepare_for_training(self, *arguments):
+            with seen_as_tied(self.model):
+                return super()._prepare_for_training(*arguments)
+
         def get_eval_dataloader(self, eval_dataset=None):
             # transformers drops evaluation's last, partial batch with the training's
             drops, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
@@ -197,6 +202,21 @@ def make_trainer(
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
     return trainer
+
+
+@contextmanager
+def seen_as_tied(model: torch.nn.Module) -> Iterator[None]:
+    """Within it, embedding and head with trained rows (PEFT's wrappers) show their own weight, and so that it is one where it is tied.
+
+    accelerate splits tied layers together for FSDP, and tells them by that; the wrappers give a new tensor each time they are asked."""
+    wrappers = [module for module in model.modules() if type(module).__name__ == "TrainableTokensWrapper"]
+    for wrapper in wrappers:
+        wrapper._disable_adapters = True
+    try:
+        yield
+    finally:
+        for wrapper in wrappers:
+            wrapper._disable_adapters = False
 
 
 def trainer_arguments(config_class: type, config: Any, *, output_dir: Path | str, seed: int, **decided: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,16 +94,20 @@ def tune(
     lora: LoRAConfig,
     *,
     heldout: Dataset | None = None,
+    role_ids: Sequence[int] = (),
 ) -> tuple[PreTrainedModel, dict[str, int]]:
     """Train the parent on `rows`; returns the plain (merged) model and what `Run.finish` wants to know.
 
-    With LoRA the adapter is kept in `adapter/`, and the merged model, saved and read back, must be the adapted one, else ValueError."""
-    from sft.lora import attach, load_parent, save_adapter
+    With LoRA the adapter is kept in `adapter/`, and the merged model, saved and read back, must be the adapted one, else ValueError.
+    role_ids: tokens of a chat template that the parent did not have; rows that it lacks are added, and they count as never trained."""
+    from sft.lora import add_rows, attach, load_parent, save_adapter
     from sft.training import make_trainer, whole_model
 
     model = load_parent(parent, lora)
+    new_ids = check_tokens(run, parent, model, tokenizer, rows, lora, role_ids)
+    add_rows(model, len(tokenizer))
     if lora.use_peft:
-        model = attach(model, lora)
+        model = attach(model, lora, new_ids if lora.train_new_tokens else ())
     trained, total = (sum(p.numel() for p in model.parameters() if p.requires_grad or every) for every in (False, True))
     trainer = make_trainer(
         model,
@@ -131,6 +136,49 @@ def tune(
         save_adapter(model, run.dir / "adapter", parent=parent, weights=weights)
         model = _merged(run, parent, tokenizer, rows)
     return model, facts
+
+
+def check_tokens(
+    run: Run,
+    parent: str,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Dataset,
+    lora: LoRAConfig,
+    role_ids: Sequence[int] = (),
+) -> list[int]:
+    """Ids of `rows` that the parent never trained (by its record, else by its weights) with all `role_ids`; the record says what
+    becomes of them, and which tokens are still untrained after this stage."""
+    from base_model.untrained import named, untrained_ids, written_out
+    from sft.arrow import ids_in
+
+    untrained = recorded_untrained(parent)
+    source = "by its record"
+    if untrained is None:
+        untrained, source = untrained_ids(model, tokenizer), "by the look of its weights"
+    untrained |= set(role_ids)
+    met = untrained & ids_in(rows)
+    new_ids = sorted(met | set(role_ids))
+    is_trained = not lora.use_peft or lora.train_new_tokens
+    run.note("untrained_token_ids", written_out(untrained - met if is_trained else untrained))
+    detail = f"all were trained in {parent}, {source}"
+    if met:
+        what_now = "their rows are trained here" if is_trained else "leave train_new_tokens on, or train every weight"
+        detail = f"{len(met)} were never trained in {parent}, {source}: {named(met, tokenizer)}; {what_now}"
+    run.check("the data's tokens are trained", is_trained or not met, detail)
+    return new_ids
+
+
+def recorded_untrained(parent: str) -> set[int] | None:
+    """Ids that a checkpoint never trained, as its record or that of the nearest one above it says; None where none does."""
+    from base_model.untrained import read_back
+
+    manifest = read_manifest(parent)
+    while manifest is not None:
+        if (text := manifest["notes"].get("untrained_token_ids")) is not None:
+            return read_back(text)
+        manifest = read_manifest(manifest["parents"][0]["path"]) if manifest["parents"] else None
+    return None
 
 
 def _merged(run: Run, parent: str, tokenizer: PreTrainedTokenizerBase, rows: Dataset) -> PreTrainedModel:

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from base_model import shards
+from base_model import shards, untrained
 from base_model.shards import InTurn, ShardIndex, ShardLoader, permute, tokenizer_sha256, verify_shards, write_shards
 from base_model.tokenizer import encode_text, train_tokenizer
 
@@ -49,6 +49,8 @@ def test_the_index_counts_what_was_written(folder, tokenizer):
     assert index.tokens == sum(map(len, read_back(folder))) == sum(shard.tokens for shard in index.shards)
     assert (index.dtype, index.vocab_size, index.eos_token_id) == ("uint16", 300, EOS)
     assert index.tokenizer_sha256 == tokenizer_sha256(tokenizer)
+    used = set(np.concatenate(read_back(folder)).tolist())
+    assert untrained.read_back(index.unused_ids) == set(range(300)) - used
 
 
 def test_a_tokenizers_hash_is_of_its_vocabulary_and_rules_not_of_its_padding(tokenizer, tmp_path):

@@ -95,6 +95,41 @@ def test_the_record_has_what_was_read_trained_and_checked(finished):
     assert record["template_sha256"] is not None
 
 
+def test_the_template_that_the_parent_lacked_has_its_role_tokens_trained(finished, llama_checkpoint):
+    rows = [
+        load_file(folder / "model.safetensors")["model.embed_tokens.weight"] for folder in (llama_checkpoint, finished)
+    ]
+    assert (rows[0] != rows[1]).any(1).nonzero()[:, 0].tolist() == [3, 4, 5]  # system, user, assistant
+    record = manifest(finished)
+    check = {check["name"]: check for check in record["checks"]}["the data's tokens are trained"]
+    assert check["passed"] and "4 '<|user|>', 5 '<|assistant|>'; their rows are trained here" in check["detail"]
+    assert record["notes"]["untrained_token_ids"] == "0,3"  # padding, and no conversation has a system message
+
+
+def test_tokens_that_stay_untrained_are_a_failed_check(llama_checkpoint, instructions, tmp_path):
+    settings = arguments(llama_checkpoint, instructions, tmp_path / "run", max_steps=1, heldout_rows=0)
+    record = manifest(lora_sft.main([*settings, "--no_train_new_tokens"]))
+    check = {check["name"]: check for check in record["checks"]}["the data's tokens are trained"]
+    assert not check["passed"]
+    assert check["detail"].startswith(
+        f"2 were never trained in {llama_checkpoint}, by the look of its weights: 4 '<|user|>'"
+    )
+    assert check["detail"].endswith("leave train_new_tokens on, or train every weight")
+    assert record["notes"]["untrained_token_ids"] == "0,3-5"
+
+
+def test_what_a_parent_never_trained_is_known_from_the_nearest_record_above_it(tmp_path):
+    from recipes.tuning import recorded_untrained
+
+    folders = [tmp_path / name for name in ("base", "dpo", "other")]
+    notes = [{"untrained_token_ids": "3-5,9"}, {}, {}]
+    parents = [[], [{"path": str(folders[0])}], [{"path": str(tmp_path / "gone")}]]
+    for folder, note, parent in zip(folders, notes, parents, strict=True):
+        folder.mkdir()
+        (folder / "manifest.json").write_text(json.dumps({"notes": note, "parents": parent}))
+    assert [recorded_untrained(str(folder)) for folder in folders] == [{3, 4, 5, 9}, {3, 4, 5, 9}, None]
+
+
 def test_a_model_that_does_not_stop_is_a_failed_check(finished):
     """36 steps from random weights do not teach it to stop."""
     record = manifest(finished)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -64,6 +65,7 @@ def test_it_leaves_a_checkpoint_that_transformers_loads_and_that_scores_as_the_l
     from transformers import AutoModelForCausalLM
 
     from base_model.shards import ShardLoader
+    from base_model.untrained import read_back
 
     model = AutoModelForCausalLM.from_pretrained(finished)
     loader = ShardLoader(tokens / "validation", 32, 4, shuffle=False)
@@ -73,6 +75,8 @@ def test_it_leaves_a_checkpoint_that_transformers_loads_and_that_scores_as_the_l
     manifest = read_manifest(finished)
     assert manifest["notes"]["validation"]["validation_loss"] == pytest.approx(sum(losses) / len(losses), abs=1e-4)
     assert manifest["tokens"] == 30 * 4 * 32 and manifest["steps"] == 30
+    seen = {int(i) for file in (tokens / "shards").glob("*.bin") for i in np.fromfile(file, dtype="<u2")}
+    assert read_back(manifest["notes"]["untrained_token_ids"]) == set(range(model.config.vocab_size)) - seen
 
 
 def test_a_lead_in_is_read_first_and_recorded(tokens, finished, tokenizer, tmp_path):

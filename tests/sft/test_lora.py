@@ -7,7 +7,18 @@ import torch
 from peft import AutoPeftModelForCausalLM, PeftModel
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from sft.lora import LoRAConfig, attach, four_bit_config, load_parent, merge, save_adapter, verify_merge
+from sft.lora import (
+    LoRAConfig,
+    add_rows,
+    attach,
+    four_bit_config,
+    load_adapted,
+    load_parent,
+    merge,
+    save_adapter,
+    token_layers,
+    verify_merge,
+)
 from tests.conftest import random_model
 
 KINDS = {
@@ -194,3 +205,44 @@ def test_lora_at_full_rank_reaches_the_loss_of_full_fine_tuning():
     assert full_loss < 0.5  # of log(40) = 3.7 at first
     assert losses[16] <= full_loss * 1.05  # seen: 0.217 and 0.228
     assert losses[1] > full_loss * 2  # seen: 1.92
+
+
+@pytest.mark.parametrize("is_tied", [True, False])
+def test_rows_of_new_tokens_are_trained_merged_and_read_back(tmp_path, llama_checkpoint, tokenizer, is_tied):
+    """Two tokens of the parent's vocabulary and two that are added: their rows move, all others stay, and the merge is the adapter."""
+    from transformers import AutoConfig
+
+    parent = tmp_path / "parent"
+    config = AutoConfig.from_pretrained(llama_checkpoint, tie_word_embeddings=is_tied)
+    torch.manual_seed(0)
+    LlamaForCausalLM(config).save_pretrained(parent)
+    new = [4, 5, len(tokenizer), len(tokenizer) + 1]
+    model = load_parent(parent)
+    assert add_rows(model, len(tokenizer) + 2) == 2
+    old = model.get_input_embeddings().weight.detach().clone()
+    torch.testing.assert_close(old[-1], old[:-2].mean(0), atol=1e-6, rtol=0)  # one order of summation or another
+    model = attach(model, KINDS["LoRA"], new)
+    tokens = torch.tensor([[1, 50, *new, 60]])
+    model(input_ids=tokens, labels=tokens).loss.backward()
+    torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=10.0).step()
+    with torch.no_grad():
+        logits = model.eval()(tokens).logits
+    adapter = save_adapter(model, tmp_path / "adapter", parent=parent)
+    merge(load_adapted(parent, adapter)).save_pretrained(tmp_path / "merged")
+    assert verify_merge(parent, adapter, tmp_path / "merged", [[1, 50, *new]]).largest_difference <= 1e-4
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    torch.testing.assert_close(merged(tokens).logits, logits, atol=1e-4, rtol=0)
+    source = load_parent(parent)
+    for layer in ("get_input_embeddings", "get_output_embeddings"):
+        before, after = (getattr(each, layer)().weight.detach()[: len(tokenizer)] for each in (source, merged))
+        assert (after != before).any(1).nonzero()[:, 0].tolist() == new[:2]
+
+
+def test_a_head_with_a_bias_is_left_out():
+    """PEFT's wrapper would compute without the bias."""
+    from transformers import PhiConfig, PhiForCausalLM
+
+    size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    phi = PhiForCausalLM(PhiConfig(vocab_size=40, **size))
+    assert phi.lm_head.bias is not None and token_layers(phi) == ["model.embed_tokens"]
+    assert token_layers(random_model("gpt2", 40)) == ["transformer.wte"]
