@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from eval.results import Evaluation, Metric, measured
-from eval.statistics import Estimate, bootstrap_mean
+from eval.statistics import Estimate, mean_interval
 from reward.best_of import expected_best
 
 
@@ -25,8 +25,8 @@ def curve(proxy_PN: np.ndarray, score_PN: np.ndarray, ns: Sequence[int] | None =
     ns = ns or [2**k for k in range(n_samples.bit_length()) if 2**k <= n_samples]
     rows = []
     for n in ns:
-        proxy: Estimate = bootstrap_mean(expected_best(proxy_PN, proxy_PN, n))
-        score: Estimate = bootstrap_mean(expected_best(proxy_PN, score_PN, n))
+        proxy: Estimate = mean_interval(expected_best(proxy_PN, proxy_PN, n))
+        score: Estimate = mean_interval(expected_best(proxy_PN, score_PN, n))
         rows.append({"n": n, "kl_bound_nats": kl_bound_nats(n), "proxy": proxy, "score": score})
     return rows
 

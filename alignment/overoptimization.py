@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from alignment.best_of_n import curve, kl_bound_nats
-from eval.statistics import Estimate, bootstrap_mean, paired_difference
+from eval.statistics import Estimate, mean_interval, paired_difference
 
 Judge = Callable[..., list[float]]
 
@@ -62,13 +62,13 @@ def measure(
 
 
 def over_seeds(method: str, setting: str, runs: Sequence[Measured]) -> Point:
-    """The point of one setting from its runs: means over seeds, intervals by bootstrap with a prompt's seeds kept together (clusters)."""
+    """The point of one setting from its runs: means over seeds, intervals with a prompt's seeds kept together (clusters)."""
     if not runs:
         raise ValueError(f"{method}, {setting}: there is no run to summarise")
     prompts = [p for run in runs for p in range(len(run.gold))]
     kl = float(np.mean([value for run in runs for value in run.kl_nats]))
     proxy, gold = (
-        bootstrap_mean([v for run in runs for v in getattr(run, name)], clusters=prompts) for name in ("proxy", "gold")
+        mean_interval([v for run in runs for v in getattr(run, name)], clusters=prompts) for name in ("proxy", "gold")
     )
     return Point(method, setting, len(runs), kl, False, proxy, gold)
 

@@ -3,7 +3,8 @@
     comparison = compare(["runs/tiny/base", "runs/tiny/lora_sft", "runs/tiny/dpo"])
 
 A difference is a claim only when its p-value survives Holm's correction over its table; otherwise it reads "no detectable
-difference" with the smallest one that this many items would have shown. Intervals are over items: with one training seed they
+difference" with the smallest one that this many items would have shown, at the level that Holm's correction left. What is not a
+finite number has no verdict, and the reason beside it. Intervals are over items: with one training seed they
 say nothing about what another seed would give, and the tables say so.
 """
 
@@ -24,7 +25,6 @@ import numpy as np
 from eval import preference, statistics, words
 from eval.results import Evaluation, as_metric, difference, estimate, finite
 
-ALPHA = 0.05
 MOST_TOLD = 3  # changes told one by one in the verdict
 LEAST_OF_A_KIND = 10  # items of a kind of prompt that is looked at by itself
 
@@ -45,14 +45,15 @@ class Change:
     wins: int  # items on which `model` is better
     losses: int
     ties: int
-    smallest_detectable: float
+    smallest_detectable: float  # with 80 % power after Holm's correction; NaN where nothing is
     test: str
-    verdict: str  # "better" | "worse" | "more" | "less" | "same"
+    verdict: str  # "better" | "worse" | "more" | "less" | "same" | "undefined"
+    warning: str = ""  # why there is no verdict, or why it can't be trusted
     kind: str = ""  # of prompt, where it is over the items of one alone
 
     @property
     def is_detected(self) -> bool:
-        return self.verdict != "same"
+        return self.verdict not in ("same", "undefined")
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,19 @@ class Comparison:
     def headline_keys(self) -> list[str]:
         return [key for key, entry in self.entries.items() if entry["is_headline"]]
 
+    def unpaired_detectable(self, key: str) -> float | None:
+        """The smallest difference that any two of the models would show if their items were not paired, from the two widest intervals
+        (one, counted twice, where there is one model); at the level of the headline changes. None where none has an interval."""
+        cells = [cell for m in self.models if (cell := self.cell(m.name, key)) and cell["low"] is not None]
+        if not cells:
+            return None
+        errors = sorted(
+            (cell["high"] - cell["low"]) / 2 / statistics.student_t_quantile(0.975, math.inf) for cell in cells
+        )
+        changes = self.to_parent or self.to_baseline
+        level = statistics.level_of_the_rest([c.p_holm for c in changes.values() if c.key in self.headline_keys])
+        return statistics.smallest_detectable(math.hypot(errors[-1], errors[-2:][0]), alpha=level)
+
     @cached_property
     def judge_keys(self) -> list[str]:
         """Metrics that judges gave, the optimised ones among them."""
@@ -154,8 +168,9 @@ class Comparison:
             if (made := self._difference(a, b, key, kind)) is not None
         ]
         adjusted = statistics.holm([made.p for *_, made in found])
+        level = statistics.level_of_the_rest(adjusted)
         return [
-            _change(a, b, key, kind, made, p_holm, self.entries[key]["higher_is_better"])
+            _change(a, b, key, kind, made, p_holm, level, self.entries[key]["higher_is_better"])
             for (a, b, key, kind, made), p_holm in zip(found, adjusted, strict=True)
         ]
 
@@ -262,7 +277,7 @@ class Comparison:
         found = {}
         for key in self.keys:
             cells = [self.cell(m.name, key) for m in members]
-            if all(cells):
+            if all(cell and cell["value"] is not None for cell in cells):
                 values = np.array([cell["value"] for cell in cells], float)
                 sd = float(values.std(ddof=1))
                 half = statistics.student_t_quantile(0.975, len(values) - 1) * sd / math.sqrt(len(values))
@@ -297,7 +312,7 @@ class Comparison:
         said = "; ".join(tell(change) for change in changes)
         if len(changes) > MOST_TOLD:
             counts = [f"{sum(c.verdict == v for c in changes)} {words.reading(v)}" for v in ("better", "worse", "same")]
-            largest = max(changes, key=lambda change: abs(change.mean))
+            largest = max(changes, key=lambda change: -1 if change.verdict == "undefined" else abs(change.mean))
             said = f"of {len(changes)} models against what they came from {', '.join(counts)}; the largest change: {tell(largest)}"
         return f"On {metric} ({set_name}, n = {changes[0].n}), {said}. {tail}"
 
@@ -343,12 +358,17 @@ def compare(
 
 def tell(change: Change) -> str:
     """A change in words, with what it rests on."""
+    if change.verdict == "undefined":
+        return f"{change.model} can't be compared with {change.other} ({change.warning})"
     spread = f"{words.signed(change.mean)} [{words.signed(change.low)}, {words.signed(change.high)}]"
     p = f"p {words.p_value(change.p_holm) if change.p_holm < 0.001 else '= ' + words.p_value(change.p_holm)}"
+    warned = f"; {change.warning}" if change.warning else ""
     if change.verdict == "same":
         detectable = f"smallest detectable: {words.number(change.smallest_detectable)}"
-        return f"{change.model} shows no detectable difference from {change.other} ({spread}, {p}; {detectable})"
-    return f"{change.model} is {words.reading(change.verdict)} than {change.other} ({spread}, {p})"
+        return (
+            f"{change.model} shows no detectable difference from {change.other} ({spread}, {p}; {detectable}{warned})"
+        )
+    return f"{change.model} is {words.reading(change.verdict)} than {change.other} ({spread}, {p}{warned})"
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:
@@ -383,23 +403,30 @@ def _parent(model: Model, models: Sequence[Model]) -> str | None:
 
 
 def _change(
-    a: str, b: str, key: str, kind: str, made: statistics.Difference, p_holm: float, higher_is_better: bool | None
+    a: str,
+    b: str,
+    key: str,
+    kind: str,
+    made: statistics.Difference,
+    p_holm: float,
+    level: float,
+    higher_is_better: bool | None,
 ) -> Change:
-    verdict = "same"
-    if p_holm < ALPHA:
+    verdict = "undefined" if math.isnan(made.p) else "same"
+    if p_holm < statistics.ALPHA:
         readings = ("more", "less") if higher_is_better is None else ("better", "worse")
         verdict = readings[(made.mean > 0) == (higher_is_better is False)]
     wins, losses = (made.losses, made.wins) if higher_is_better is False else (made.wins, made.losses)
     return Change(
         a, b, key, made.mean, made.low, made.high, made.p, p_holm, made.n, wins, losses, made.ties,
-        made.smallest_detectable, made.test, verdict, kind,
+        made.detectable_at(level), made.test, verdict, made.warning, kind,
     )  # fmt: skip
 
 
 def _win_rate(a: str, b: str, key: str, ours: dict, theirs: dict) -> WinRate:
     pairs_N4 = np.array([[*ours[item], *theirs[item]] for item in ours])
     is_win_N = np.where(pairs_N4[:, 0] > pairs_N4[:, 2], 1.0, np.where(pairs_N4[:, 0] == pairs_N4[:, 2], 0.5, 0.0))
-    raw = statistics.bootstrap_mean(is_win_N)
+    raw = statistics.mean_interval(is_win_N)
     even = preference.length_controlled_win_rate(is_win_N, pairs_N4[:, 1] - pairs_N4[:, 3])
     wins, losses, ties = statistics.win_loss_tie(pairs_N4[:, 0], pairs_N4[:, 2])
     p = statistics.mcnemar_exact(wins, losses)

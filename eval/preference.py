@@ -5,6 +5,7 @@ Shapes: B prompts of a batch, T tokens, V vocabulary, N items.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -95,29 +96,22 @@ def measure_kl(
     return items, metrics
 
 
-def length_controlled_win_rate(
-    is_win_N: np.ndarray, length_difference_N: np.ndarray, *, resamples: int = 500, seed: int = 0
-) -> Estimate:
+def length_controlled_win_rate(is_win_N: np.ndarray, length_difference_N: np.ndarray) -> Estimate:
     """Win rate that would be had at equal lengths: sigma(theta) of the fit P(win) = sigma(theta + phi tanh(d / sd(d))).
 
     is_win: 1, 0, or 1/2 for a tie; length_difference: tokens of the model's answer minus the other's. Both coefficients carry a
-    ridge of 0.01, which keeps them finite when one side wins everything. Source: AlpacaEval 2, arXiv:2404.04475, without its
-    term for the difficulty of an instruction (one pair of models can't tell it from noise).
+    ridge of 0.01, which keeps them finite when one side wins everything. The interval is Wald's for theta (inverse Hessian). Source:
+    AlpacaEval 2, arXiv:2404.04475, without its term for the difficulty of an instruction (one pair of models can't tell it from noise).
     """
     spread = float(length_difference_N.std())
     x_N = np.tanh(length_difference_N / spread) if spread > 0 else np.zeros(len(is_win_N))
-    counts_RN = np.concatenate([np.ones((1, len(x_N))), statistics.resample_counts(len(x_N), resamples, seed)])
-    theta_R = np.zeros(len(counts_RN))
-    phi_R = np.zeros(len(counts_RN))
-    for _ in range(25):  # Newton's steps on the penalised log-likelihood, all resamples at once
-        chance_RN = 1 / (1 + np.exp(-(theta_R[:, None] + phi_R[:, None] * x_N)))
-        residual_RN = counts_RN * (is_win_N - chance_RN)
-        weight_RN = counts_RN * chance_RN * (1 - chance_RN)
-        gradient_R, slope_R = residual_RN.sum(1) - RIDGE * theta_R, residual_RN @ x_N - RIDGE * phi_R
-        a_R, b_R, d_R = weight_RN.sum(1) + RIDGE, weight_RN @ x_N, weight_RN @ x_N**2 + RIDGE
-        determinant_R = a_R * d_R - b_R**2
-        theta_R += np.clip((d_R * gradient_R - b_R * slope_R) / determinant_R, -2, 2)
-        phi_R += np.clip((a_R * slope_R - b_R * gradient_R) / determinant_R, -2, 2)
-    rate_R = 1 / (1 + np.exp(-theta_R))
-    low, high = np.quantile(rate_R[1:], [0.025, 0.975])
-    return Estimate(float(rate_R[0]), float(low), float(high), len(x_N))
+    features_N2 = np.stack([np.ones(len(x_N)), x_N], axis=1)
+    weights_2 = np.zeros(2)
+    for _ in range(25):  # Newton's steps on the penalised log-likelihood
+        chance_N = 1 / (1 + np.exp(-features_N2 @ weights_2))
+        gradient_2 = features_N2.T @ (is_win_N - chance_N) - RIDGE * weights_2
+        hessian_22 = (features_N2.T * (chance_N * (1 - chance_N))) @ features_N2 + RIDGE * np.eye(2)
+        weights_2 += np.clip(np.linalg.solve(hessian_22, gradient_2), -2, 2)
+    half = statistics.student_t_quantile(0.975, math.inf) * math.sqrt(np.linalg.inv(hessian_22)[0, 0])
+    value, low, high = (1 / (1 + math.exp(-(weights_2[0] + shift))) for shift in (0.0, -half, half))
+    return Estimate(value, low, high, len(x_N))

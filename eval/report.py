@@ -196,7 +196,7 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
 
 def _metric(comparison: Comparison, key: str) -> dict[str, Any]:
     entry = comparison.entries[key]
-    kept = ("set", "name", "unit", "higher_is_better", "is_headline", "signature", "chance", "n", "smallest_detectable")
+    kept = ("set", "name", "unit", "higher_is_better", "is_headline", "signature", "chance", "n")
     cells = [cell for m in comparison.models if (cell := comparison.cell(m.name, key))]
     random_init = next((cell["random_init"] for cell in cells if cell["random_init"]), None)
     return {
@@ -204,12 +204,13 @@ def _metric(comparison: Comparison, key: str) -> dict[str, Any]:
         **{name: entry[name] for name in kept},
         "is_optimised": any(cell["is_optimised"] for cell in cells),
         "random_init": random_init,
+        "smallest_detectable": comparison.unpaired_detectable(key),
     }
 
 
 def _cell(comparison: Comparison, name: str, key: str) -> dict[str, Any] | None:
     cell = comparison.cell(name, key)
-    return cell and {part: cell[part] for part in ("value", "low", "high", "n")}
+    return cell and {part: cell[part] for part in ("value", "low", "high", "n")} | {"warning": cell.get("warning", "")}
 
 
 def _win_rates(comparison: Comparison) -> list[dict[str, Any]]:

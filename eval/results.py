@@ -6,6 +6,7 @@ between two models) follows from the items, so that models are compared from the
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -25,11 +26,13 @@ SCHEMA = 1
 
 
 def _bits_per_unit(sums_RK: np.ndarray) -> np.ndarray:
-    return -sums_RK[:, 0] / (math.log(2) * sums_RK[:, 1])
+    return -statistics.ratio(sums_RK) / math.log(2)
 
 
 def _perplexity(sums_RK: np.ndarray) -> np.ndarray:
-    return np.exp(-sums_RK[:, 0] / sums_RK[:, 1])
+    """Infinite above 709.8 nats a unit: word perplexity of text without spaces."""
+    with np.errstate(over="ignore"):
+        return np.exp(-statistics.ratio(sums_RK))
 
 
 def bleu(sums_RK: np.ndarray) -> np.ndarray:
@@ -128,13 +131,21 @@ def clusters_of(items: Sequence[dict]) -> list | None:
 
 
 def estimate(metric: Metric, items: Sequence[dict]) -> Estimate:
-    """Value and 95 % interval: Wilson for a proportion of independent items, else bootstrap over items or their clusters."""
+    """Value and 95 % interval over items or their clusters (`eval.statistics`)."""
     if metric.aggregate == "given":
         return Estimate(float(metric.given), math.nan, math.nan, len(items))
     stats_NK, clusters = statistics_of(metric, items), clusters_of(items)
-    if metric.aggregate == "proportion" and clusters is None:
-        return statistics.wilson(stats_NK[:, 0].sum(), len(items))
-    return statistics.bootstrap(stats_NK, AGGREGATES[metric.aggregate], clusters=clusters)
+    if metric.aggregate in ("mean", "proportion"):
+        return statistics.mean_interval(stats_NK[:, 0], clusters=clusters)
+    result = statistics.interval(stats_NK, AGGREGATES[metric.aggregate], clusters=clusters)
+    return result if math.isfinite(result.value) else dataclasses.replace(result, warning=why_undefined(metric))
+
+
+def why_undefined(metric: Metric) -> str:
+    """Why a metric has no finite value."""
+    if metric.aggregate == "perplexity":
+        return "overflows: more than 709 nats a unit; read bits per byte"
+    return "nothing to divide by: the denominators sum to 0"
 
 
 def difference(metric: Metric, items_a: Sequence[dict], items_b: Sequence[dict]) -> Difference:
@@ -152,7 +163,8 @@ def difference(metric: Metric, items_a: Sequence[dict], items_b: Sequence[dict])
         return statistics.paired_difference(
             a_NK[:, 0] / scale, b_NK[:, 0] / scale, weights=a_NK[:, 1], clusters=clusters
         )
-    return statistics.paired_statistic(a_NK, b_NK, AGGREGATES[metric.aggregate], clusters=clusters)
+    made = statistics.paired_statistic(a_NK, b_NK, AGGREGATES[metric.aggregate], clusters=clusters)
+    return made if math.isfinite(made.mean) else dataclasses.replace(made, warning=why_undefined(metric))
 
 
 @dataclass
@@ -161,7 +173,9 @@ class Evaluation:
 
     checkpoint: str
     suite: dict[str, Any]  # name, sha256, settings
-    metrics: list[dict[str, Any]]  # Metric's fields with value, low, high, n, smallest_detectable, items_sha256
+    metrics: list[
+        dict[str, Any]
+    ]  # Metric's fields with value, low, high, n, warning, smallest_detectable, items_sha256
     checks: list[dict[str, Any]] = field(default_factory=list)
     cost: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)

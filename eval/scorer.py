@@ -37,7 +37,7 @@ class NonFiniteError(ValueError):
 @dataclass(frozen=True)
 class Score:
     logprob: float  # nats, summed over the continuation
-    is_greedy: bool  # every token of the continuation is the most likely one
+    is_greedy: bool  # greedy decoding (argmax) writes every token of the continuation
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class Scorer:
             logits_QV = head(states_QX).float()
             chosen_Q = logits_QV.gather(1, target_Q[:, None])[:, 0]
             logprobs.append((chosen_Q - logits_QV.logsumexp(1)).cpu())
-            greedy.append((chosen_Q >= logits_QV.amax(1)).cpu())
+            greedy.append((logits_QV.argmax(1) == target_Q).cpu())  # of tied logits one is written
         return torch.cat(logprobs), torch.cat(greedy)
 
 

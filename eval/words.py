@@ -42,8 +42,8 @@ def embedded_json(data: Mapping[str, Any]) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A value as a person reads it."""
-    if value is None:
+    """A value as a person reads it; None and NaN are a dash."""
+    if value is None or value != value:
         return "–"
     if value == 0 or 0.001 <= abs(value) < 10_000:
         return f"{value:.{digits}f}" if abs(value) < 10 else f"{value:.1f}"
@@ -51,7 +51,11 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def signed(value: float | None) -> str:
-    return "–" if value is None else f"{'+' if value > 0 else '−' if value < 0 else ''}{number(abs(value))}"
+    return (
+        "–"
+        if value is None or value != value
+        else f"{'+' if value > 0 else '−' if value < 0 else ''}{number(abs(value))}"
+    )
 
 
 def count(value: int | None) -> str:
@@ -62,7 +66,9 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.0f}"
 
 
-def p_value(value: float) -> str:
+def p_value(value: float | None) -> str:
+    if value is None or value != value:
+        return "–"
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
@@ -78,7 +84,9 @@ def gib(value: int | None) -> str:
 
 def reading(verdict: str) -> str:
     """A change's verdict in the report's words."""
-    return {"same": "no detectable difference", "more": "higher", "less": "lower"}.get(verdict, verdict)
+    return {"same": "no detectable difference", "undefined": "no verdict", "more": "higher", "less": "lower"}.get(
+        verdict, verdict
+    )
 
 
 def markdown_cell(value: Any) -> str:

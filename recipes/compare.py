@@ -121,7 +121,7 @@ def stage_table(comparison):
             if cell and cell["low"] is not None:
                 text.append(f"\n{number(cell['low'], 2)}–{number(cell['high'], 2)}", style="dim")
             if change:
-                said = "≈" if change.verdict == "same" else signed(change.mean)
+                said = {"same": "≈", "undefined": ""}.get(change.verdict, signed(change.mean))
                 text.append(f"\n{said}", style=colours.get(change.verdict, "blue"))
             cells.append(text)
         table.add_row(*cells)

@@ -132,10 +132,10 @@ def write_evidence(run: Run, trainer: Any) -> None:
 
 
 def against_start(after: Sequence[float], before: Sequence[float]) -> dict[str, float]:
-    """Win rate of `after` over `before`, prompt by prompt, ties counting half, with its 95 % bootstrap interval."""
-    from eval.statistics import bootstrap_mean
+    """Win rate of `after` over `before`, prompt by prompt, ties counting half, with its 95 % interval."""
+    from eval.statistics import mean_interval
 
-    estimate = bootstrap_mean([0.5 if a == b else float(a > b) for a, b in zip(after, before, strict=True)])
+    estimate = mean_interval([0.5 if a == b else float(a > b) for a, b in zip(after, before, strict=True)])
     return {"win_rate": estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.n}
 
 

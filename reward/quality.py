@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.statistics import Difference, Estimate, bootstrap, bootstrap_mean, paired_difference, wilson
+from eval.statistics import Difference, Estimate, interval, mean_interval, paired_difference, wilson
 from reward.best_of import expected_best
 from reward.preferences import Preference, prompt_key
 
@@ -49,10 +49,10 @@ def is_right(differences: Sequence[float]) -> np.ndarray:
 
 
 def accuracy(right: Sequence[float], clusters: Sequence[str]) -> Estimate:
-    """Share of pairs in the right order: Wilson's interval, or a bootstrap over prompts where a prompt has several pairs."""
+    """Share of pairs in the right order: Wilson's interval, its items counted in prompts where a prompt has several pairs."""
     if len(set(clusters)) == len(right):
         return wilson(float(np.sum(right)), len(right))
-    return bootstrap_mean(right, clusters=clusters)
+    return mean_interval(right, clusters=clusters)
 
 
 def accuracy_by(right: np.ndarray, groups: Sequence[str | None], clusters: Sequence[str]) -> dict[str, dict]:
@@ -227,7 +227,7 @@ def length_effect(
 
         d_reward = a d_gold + b d_words / LENGTH_UNIT_WORDS
 
-    (no intercept: the order within a pair is arbitrary), with a bootstrap over prompts; `reward_differences` are raw scores'. Where
+    (no intercept: the order within a pair is arbitrary), with its interval over prompts; `reward_differences` are raw scores'. Where
     the reward is not linear in gold and gold goes with length, some of that curvature is counted as length.
 
     Raises ValueError for fewer than LEAST_PROMPTS prompts, and if lengths differ only together with gold or not at all: then the two
@@ -250,7 +250,7 @@ def length_effect(
         raise ValueError(
             "answers differ in length only together with their gold score; the effect of length cannot be told apart"
         )
-    return bootstrap(total, slope, clusters=clusters)
+    return interval(total, slope, clusters=clusters)
 
 
 # --- on samples of the policy ------------------------------------------------------------------------------------------------
@@ -263,8 +263,8 @@ def best_of_n_curve(proxy_PK: Sequence[Sequence[float]], gold_PK: Sequence[Seque
     return [
         {
             "n": n,
-            "gold_by_proxy": _plain(bootstrap_mean(expected_best(proxy_PK, gold_PK, n))),
-            "gold_by_gold": _plain(bootstrap_mean(expected_best(gold_PK, gold_PK, n))),
+            "gold_by_proxy": _plain(mean_interval(expected_best(proxy_PK, gold_PK, n))),
+            "gold_by_gold": _plain(mean_interval(expected_best(gold_PK, gold_PK, n))),
         }
         for n in sizes
     ]

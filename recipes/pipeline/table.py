@@ -9,6 +9,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from eval.words import number
 from recipes.run.record import read_manifest
 
 HEADLINES = 4  # metrics shown beside a finished stage
@@ -40,9 +41,9 @@ def headline(folder: Any) -> str:
     for name, m in (manifest.get("evaluation") or {}).items():
         if m.get("headline"):
             parts.append(
-                f"{name} {m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}]"
+                f"{name} {number(m['value'])} [{number(m['low'])}, {number(m['high'])}]"
                 if m.get("low") is not None
-                else f"{name} {m['value']:.3f}"
+                else f"{name} {number(m['value'])}"
             )
     failed = [check["name"] for check in manifest.get("checks", []) if not check["passed"]]
     return "; ".join(parts[:HEADLINES] + ([f"FAILED: {', '.join(failed)}"] if failed else []))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from eval.words import number, signed
 from recipes.run.cli import command, load_yaml, parse, reject_unknown
 
 RECIPES = {"lora_sft": "recipes.lora_sft", "domain_sft": "recipes.domain_sft"}
@@ -138,8 +139,8 @@ def as_markdown(rows: list[dict[str, Any]], config: VariantsConfig) -> str:
         for key in keys:
             change = row["changes"][key]
             mark = {"better": " ▲", "worse": " ▼", "same": " (=)"}.get(change["verdict"], "")
-            interval = f"[{change['low']:+.3f}, {change['high']:+.3f}]"
-            cells.append(f"{change['value']:.3f} ({change['mean']:+.3f} {interval}){mark}")
+            interval = f"[{signed(change['low'])}, {signed(change['high'])}]"
+            cells.append(f"{number(change['value'])} ({signed(change['mean'])} {interval}){mark}")
         memory = row["training_peak_bytes"]
         peak = memory.get("accelerator", memory["host"]) / 2**20
         lines.append([*cells, f"{row['trained_parameters']:,}", f"{row['training_s']:.1f}", f"{peak:,.0f}"])

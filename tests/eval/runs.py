@@ -23,10 +23,12 @@ def write_run(
     stage: str | None = None,
     suite: str = "0" * 64,
     kinds: dict[str, float] | None = None,
+    unspaced: bool = False,
 ) -> Path:
     """A finished run whose judge scores average about `quality` (0 to 1), with bits per byte, an accuracy, a judge, ROUGE and a log.
 
     kinds: of prompt, in turn, each with what its judge's scores have on top of `quality`.
+    unspaced: texts of one word of some 10,000 characters, and their word perplexity among the metrics.
     """
     rng = np.random.default_rng([seed, *folder.name.encode()])
     shared = np.random.default_rng(0).random(items)  # how hard each item is, the same for every model
@@ -81,14 +83,18 @@ def write_run(
             }
         )
     for i in range(items):
-        size = 200 + i
+        size = (10_000 if unspaced else 200) + i
         found.append(
             {
                 "set": "general",
                 "kind": "likelihood",
                 "item": item_hash("text", i),
                 "prompt": f"Text {i} " * 20,
-                "scores": {"loglikelihood": -float(size * (1.4 - 0.4 * quality + 0.02 * rng.normal())), "bytes": size},
+                "scores": {
+                    "loglikelihood": -float(size * (1.4 - 0.4 * quality + 0.02 * rng.normal())),
+                    "bytes": size,
+                    "words": 1,
+                },
             }
         )
     by_set = {name: [x for x in found if x["set"] == name] for name in ("general", "instructions", "town_qa")}
@@ -108,6 +114,9 @@ def write_run(
         Metric("instructions", "response_tokens", "mean", ("response_tokens",), None, "tokens"),
         Metric("town_qa", "acc", "proportion", ("acc",), chance=0.5, is_headline=True),
     ]
+    if unspaced:
+        fields = ("loglikelihood", "words")
+        metrics.append(Metric("general", "word_perplexity", "perplexity", fields, False, is_headline=True))
     if optimised:
         metrics.append(
             Metric(

@@ -69,6 +69,50 @@ def test_p_values_are_holm_corrected_within_a_table(comparison):
     assert [c.p_holm for c in headline] == pytest.approx(expected)
 
 
+def test_the_smallest_detectable_difference_is_that_of_the_corrected_test(comparison):
+    """Undetected changes stood against 0.05 over their number; Student's quantiles of 59 degrees of freedom from scipy."""
+    from scipy.stats import t
+
+    headline = [c for c in comparison.to_parent.values() if c.key in comparison.headline_keys]
+    level = 0.05 / sum(not c.is_detected for c in headline)
+    dpo = comparison.to_parent["dpo", "instructions/gold"]
+    items = [comparison.by_name[name].evaluation.items_of_set["instructions"] for name in ("dpo", "lora_sft")]
+    differences = np.subtract(*([item["scores"]["gold"] for item in found] for found in items))
+    error = np.std(differences, ddof=1) / np.sqrt(60)
+    assert dpo.smallest_detectable == pytest.approx((t.ppf(1 - level / 2, 59) + t.ppf(0.8, 59)) * error, rel=1e-6)
+    for change in headline:  # what is not detected lies below what is detectable
+        assert change.is_detected or not abs(change.mean) >= change.smallest_detectable
+
+
+def test_the_unpaired_smallest_detectable_difference_is_that_of_the_two_widest_models(comparison):
+    for key in ("general/bits_per_byte", "instructions/gold", "instructions/rougeL"):
+        cells = [comparison.cell(m.name, key) for m in comparison.models]
+        halves = sorted((cell["high"] - cell["low"]) / 2 for cell in cells)
+        unpaired = comparison.unpaired_detectable(key)
+        assert unpaired > 2.8 / 1.96 * np.hypot(*halves[-2:])  # at a stricter level than 0.05
+        if key != "general/bits_per_byte":  # made up without anything that pairing takes away
+            assert unpaired > max(c.smallest_detectable for c in comparison.to_parent.values() if c.key == key)
+
+
+def test_a_metric_that_overflows_has_no_verdict_and_the_report_says_why(tmp_path):
+    """Word perplexity of text without spaces, 900 nats a word and more; compared in the terminal and in both reports."""
+    from recipes.compare import print_comparison
+
+    for name, quality in (("base", 0.5), ("worse", 0.1)):
+        write_run(tmp_path / name, quality=quality, unspaced=True)
+    written = write_report([tmp_path / "base", tmp_path / "worse"], tmp_path)
+    change = written.comparison.to_baseline["worse", "general/word_perplexity"]
+    assert change.verdict == "undefined" and not change.is_detected and np.isnan(change.p_holm)
+    assert written.comparison.cell("base", "general/word_perplexity")["value"] is None
+    assert written.comparison.to_baseline["worse", "general/bits_per_byte"].verdict == "worse"
+    for file in (written.html, written.markdown):
+        assert "overflows: more than 709 nats a unit; read bits per byte" in file.read_text()
+    assert "NaN" not in written.html.read_text()
+    print_comparison(written.comparison)
+    reason = "overflows: more than 709 nats a unit; read bits per byte"
+    assert tell(change) == f"worse can't be compared with base ({reason})"
+
+
 def test_twenty_models_that_differ_by_nothing_give_no_verdict_of_better(tmp_path):
     names = [f"m{i}" for i in range(20)]
     for name in names:

@@ -62,6 +62,15 @@ def test_a_request_that_greedy_decoding_writes_is_greedy(dialect):
     assert not Scorer(model).score([(tokens[:3], other)])[0].is_greedy
 
 
+def test_of_tied_logits_greedy_decoding_writes_one(dialect):
+    """A head of zeros ties the whole vocabulary: stock argmax writes token 0, so LAMBADA's accuracy is not 1."""
+    model = copy.deepcopy(random_model(dialect, 400))
+    with torch.no_grad():
+        model.get_output_embeddings().weight.zero_()
+    scores = Scorer(model).score([([1], [token]) for token in (0, 7, 399)])
+    assert [s.is_greedy for s in scores] == [True, False, False]
+
+
 def test_an_architecture_that_is_not_known_goes_the_plain_way_with_the_same_scores():
     from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
