@@ -1,4 +1,6 @@
-"""Batched sampling from a `GPT`, a transformers GPT-2 or Llama, or a LoRA model over one: `generate`.
+"""Batched sampling from a `GPT` or any causal model of transformers, adapted or not: `generate`.
+
+A `GPT`, a GPT-2, a Llama, and a LoRA model over one run on this project's own decoder; transformers runs the others, and the log says so.
 
 Prompts are padded on the left and share one key/value cache of fixed size; a row that ends leaves the batch, and the others
 go on without it. Each row has uniform numbers of its own, so its draws depend on the seed, its place in `prompts` and
@@ -10,6 +12,7 @@ Shapes: B prompts, T prompt tokens, R response tokens, V vocabulary.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,8 +22,11 @@ from torch import Tensor, nn
 
 from base_model.cuda_graphs import GraphDecoder
 from base_model.decoder import Decoder
+from base_model.fallback import continue_by_transformers, say_once
+from base_model.gpt import GPTConfig
 from base_model.hf import shared_tensors
-from base_model.sampling import SamplingConfig, penalise_repetition, sample
+from base_model.loading import context_length
+from base_model.sampling import SamplingConfig, logprobs_of, next_token
 
 __all__ = ["Generation", "SamplingConfig", "generate", "supports"]
 
@@ -41,12 +47,17 @@ class Generation:
 
 
 def supports(model: nn.Module) -> bool:
-    """Whether `generate` can run this model: its architecture and settings, and its adapters, are ones it knows."""
+    """Whether the own decoder can run this model: its architecture and settings, and its adapters, are ones it knows."""
+    return not isinstance(_own_tensors(model), str)
+
+
+def _own_tensors(model: nn.Module) -> tuple[GPTConfig, dict] | str:
+    """What the own decoder works on, or why it can't."""
     try:
-        shared_tensors(model)
-    except (ValueError, AttributeError):
-        return False
-    return True
+        with torch.no_grad():
+            return shared_tensors(model)
+    except (ValueError, AttributeError) as error:
+        return str(error)
 
 
 def generate(
@@ -60,22 +71,31 @@ def generate(
     want_logprobs: bool = False,
     batch_size: int | None = None,
     dtype: torch.dtype | None = None,
+    by_transformers: bool = False,
 ) -> Generation:
     """Continue each prompt (token ids) until a stop token or max_new_tokens.
 
     seed or generator (a CPU one) fixes the draws; with neither they come from torch's global generator. batch_size: rows at
     a time, prompts of like length together (None: all at once). dtype: compute in it, on a converted copy of the weights
-    (None: the model's own). Dropout is off, whatever mode the model is in, and no gradient flows.
+    (None: the model's own). by_transformers: let transformers run models that the own decoder knows, too.
+    Dropout is off, whatever mode the model is in, and no gradient flows.
     Raises ValueError for an empty prompt, and where prompt and answer would not fit the model's context.
     """
     if seed is not None and generator is not None:
         raise ValueError("both seed and generator were given; give one of them")
-    with torch.no_grad():
-        config, tensors = shared_tensors(model)
+    own = "asked for" if by_transformers else _own_tensors(model)
+    lengths = [len(prompt) for prompt in prompts]
+    if isinstance(own, str):
+        say_once(type(model).__name__, own)
+        context = context_length(model.config, unstated=2**31)
+        device = next(model.parameters()).device
+        model = model if dtype is None else copy.deepcopy(model).to(dtype)
+    else:
+        config, tensors = own
+        context, device = config.context_length, tensors["head.weight"][0].device
         if dtype is not None:
             tensors = {name: tuple(part.to(dtype) for part in parts) for name, parts in tensors.items()}
-    lengths = [len(prompt) for prompt in prompts]
-    _check_lengths(lengths, sampling.max_new_tokens, config.context_length)
+    _check_lengths(lengths, sampling.max_new_tokens, context)
     if seed is not None:
         generator = torch.Generator().manual_seed(seed)
     n_prompts, n_new = len(prompts), sampling.max_new_tokens
@@ -83,18 +103,22 @@ def generate(
     batch_size = min(batch_size or n_prompts, n_prompts)
     order = sorted(range(n_prompts), key=lengths.__getitem__) if batch_size < n_prompts else list(range(n_prompts))
 
-    device = tensors["head.weight"][0].device
-    make_decoder = GraphDecoder if device.type == "cuda" else Decoder
     tokens_BR = torch.full((n_prompts, n_new), pad_id, device=device)
     logprobs_BR = torch.zeros(n_prompts, n_new, device=device)
     for start in range(0, n_prompts, batch_size):
         rows = order[start : start + batch_size]
-        with torch.inference_mode(), torch.autocast(device.type, enabled=False):
-            decoder = make_decoder(config, tensors, len(rows), max(lengths[row] for row in rows) + n_new)
-            uniform_RB = None if uniform_BR is None else uniform_BR[rows].T.contiguous().to(device)
-            tokens_RB, logprobs_RB = _continue(
-                decoder, [prompts[row] for row in rows], sampling, uniform_RB, pad_id, want_logprobs
-            )
+        some = [prompts[row] for row in rows]
+        uniform_RB = None if uniform_BR is None else uniform_BR[rows].T.contiguous().to(device)
+        with torch.autocast(device.type, enabled=False):
+            if isinstance(own, str):
+                tokens_RB, logprobs_RB = continue_by_transformers(
+                    model, *_left_padded(some, device), sampling, uniform_RB, pad_id, want_logprobs
+                )
+            else:
+                make_decoder = GraphDecoder if device.type == "cuda" else Decoder
+                with torch.inference_mode():
+                    decoder = make_decoder(config, tensors, len(rows), max(lengths[row] for row in rows) + n_new)
+                    tokens_RB, logprobs_RB = _continue(decoder, some, sampling, uniform_RB, pad_id, want_logprobs)
         tokens_BR[rows, : len(tokens_RB)] = tokens_RB.T
         if want_logprobs:
             logprobs_BR[rows, : len(tokens_RB)] = logprobs_RB.T
@@ -147,18 +171,14 @@ def _continue(
     tokens, logprobs, rows = [], [], []  # a tensor a step
     ended: set[int] = set()  # rows of the batch
     for step in range(sampling.max_new_tokens):
-        scores_BV = logits_BV = logits_BV.float()
-        if has_penalty:
-            seen_BS = history_BS[:, : n_prompt + step]
-            scores_BV = penalise_repetition(logits_BV, seen_BS, sampling.repetition_penalty)
-        if sampling.greedy:
-            token_B = scores_BV.argmax(dim=-1)
-        else:
-            token_B = sample(scores_BV, uniform_RB[step, : len(row_B)], sampling)
+        logits_BV = logits_BV.float()
+        seen_BS = history_BS[:, : n_prompt + step] if has_penalty else None
+        uniform_B = None if uniform_RB is None else uniform_RB[step, : len(row_B)]
+        token_B = next_token(logits_BV, seen_BS, uniform_B, sampling)
         tokens.append(token_B)
         rows.append(row_B)
         if want_logprobs:
-            logprobs.append(_logprobs(logits_BV, token_B, sampling))
+            logprobs.append(logprobs_of(logits_BV, token_B, sampling))
         if step + 1 == sampling.max_new_tokens:
             break
         if has_penalty:
@@ -214,9 +234,3 @@ def _left_padded(prompts: list[Sequence[int]], device) -> tuple[Tensor, Tensor |
     n_pad = [longest - len(prompt) for prompt in prompts]
     rows = [[prompt[0]] * n + list(prompt) for prompt, n in zip(prompts, n_pad, strict=True)]
     return torch.tensor(rows, device=device), torch.tensor(n_pad, device=device) if any(n_pad) else None
-
-
-def _logprobs(logits_BV: Tensor, token_B: Tensor, sampling: SamplingConfig) -> Tensor:
-    if not sampling.greedy and sampling.temperature != 1.0:
-        logits_BV = logits_BV / sampling.temperature
-    return logits_BV.gather(1, token_B[:, None])[:, 0] - logits_BV.logsumexp(dim=-1)

@@ -43,6 +43,21 @@ class SamplingConfig:
             raise ValueError(f"repetition_penalty is {self.repetition_penalty}; it must be above 0 (1: none)")
 
 
+def next_token(logits_BV: Tensor, seen_BS: Tensor | None, uniform_B: Tensor | None, sampling: SamplingConfig) -> Tensor:
+    """The token that follows in each row, (B,) long. seen_BS: prompt and answer so far, for the repetition penalty; uniform_B: see
+    `sample`, not needed where sampling is greedy."""
+    if sampling.repetition_penalty != 1.0:
+        logits_BV = penalise_repetition(logits_BV, seen_BS, sampling.repetition_penalty)
+    return logits_BV.argmax(dim=-1) if sampling.greedy else sample(logits_BV, uniform_B, sampling)
+
+
+def logprobs_of(logits_BV: Tensor, token_B: Tensor, sampling: SamplingConfig) -> Tensor:
+    """log softmax(logits / temperature) of each row's token, (B,) nats, before any filter."""
+    if not sampling.greedy and sampling.temperature != 1.0:
+        logits_BV = logits_BV / sampling.temperature
+    return logits_BV.gather(1, token_B[:, None])[:, 0] - logits_BV.logsumexp(dim=-1)
+
+
 def penalise_repetition(logits_BV: Tensor, seen_BS: Tensor, penalty: float) -> Tensor:
     """Logits of the token ids in `seen_BS` divided by the penalty where positive and multiplied by it where negative, once
     however often a token is in it. Source: arXiv:1909.05858, section 4.1; transformers' form for negative logits."""

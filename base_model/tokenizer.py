@@ -18,7 +18,7 @@ The pre-tokeniser cuts between letters and other characters, so no merge can bui
 
 from __future__ import annotations
 
-import itertools
+import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -128,10 +128,12 @@ def knows_escape(tokenizer: PreTrainedTokenizerFast) -> bool:
 
 def padding_id(tokenizer: PreTrainedTokenizerFast, ends: Collection[int] = ()) -> int:
     """An id to pad with that ends nothing: the padding token's, or where there is none or it is among `ends` (GPT-2 has none, SmolLM2
-    pads with its end token), another special token's, else any. For rows whose padding is masked; the tokenizer stays as it is."""
+    pads with its end), a token that is kept for such uses, else any. For rows whose padding is masked; the tokenizer is left alone."""
     ends = {*ends, tokenizer.eos_token_id}
-    special = (i for i in tokenizer.all_special_ids if i != tokenizer.bos_token_id)
-    candidates = itertools.chain([tokenizer.pad_token_id], special, range(len(tokenizer)))
+    spare = [
+        i for i, token in tokenizer.added_tokens_decoder.items() if re.search("pad|reserved|unk", str(token), re.I)
+    ]
+    candidates = [tokenizer.pad_token_id, *spare, *range(len(tokenizer))]
     return next(i for i in candidates if i is not None and i not in ends)
 
 

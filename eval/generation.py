@@ -27,7 +27,7 @@ from eval.texts import TEXT_METRICS, repetition
 
 CPU_CACHE_BYTES = 2**29  # keys and values held at once while generating on a CPU
 CPU_ROWS = 64  # more at once are no faster there, and all are padded to the longest prompt among them
-FOREIGN_ROWS = 32  # generated at once by transformers, for classes that base_model.generate does not run
+FOREIGN_ROWS = 32  # generated at once by transformers, for models that the own decoder does not run
 
 Judge = Callable[..., list[float]]  # judge(prompts, completions, **columns) -> one score a completion
 
@@ -80,31 +80,25 @@ def respond(model, tokenizer, prompts: Sequence[Any], decoding: Decoding) -> tup
 def continue_ids(
     model, tokenizer, prompts: Sequence[Sequence[int]], decoding: Decoding
 ) -> list[tuple[list[int], bool]]:
-    """(response ids, ended itself) of each prompt, by `base_model.generate`, or transformers for classes that it does not run."""
+    """(response ids, ended itself) of each prompt, by `base_model.generate`, up to one of `base_model.stops.stop_token_ids`."""
     from base_model.generate import SamplingConfig, generate, supports
+    from base_model.stops import stop_token_ids
+    from base_model.tokenizer import padding_id
 
-    if tokenizer.eos_token_id is None:
-        raise ValueError("the tokenizer has no eos token, so no output could end itself")
-    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    stops = stop_token_ids(tokenizer, model)
     longest = max(map(len, prompts)) + decoding.max_new_tokens
     sampling = SamplingConfig(
         max_new_tokens=decoding.max_new_tokens,
         greedy=decoding.temperature == 0,
         temperature=decoding.temperature or 1.0,
         top_p=decoding.top_p,
-        stop_token_ids=(tokenizer.eos_token_id,),
+        stop_token_ids=stops,
     )
-
-    def make(rows: int) -> list[tuple[list[int], bool]]:
-        if not supports(model):
-            return _by_transformers(model, prompts, decoding, tokenizer.eos_token_id, pad_id, rows)
-        made = generate(model, prompts, sampling, pad_id=pad_id, seed=decoding.seed, batch_size=rows)
-        return list(zip(made.responses(), made.stopped_B.tolist(), strict=True))
-
-    rows = rows_at_once(model, longest) if supports(model) else FOREIGN_ROWS
+    rows, pad_id = rows_at_once(model, longest) if supports(model) else FOREIGN_ROWS, padding_id(tokenizer, stops)
     while True:
         try:
-            return make(rows)
+            made = generate(model, prompts, sampling, pad_id=pad_id, seed=decoding.seed, batch_size=rows)
+            return list(zip(made.responses(), made.stopped_B.tolist(), strict=True))
         except torch.OutOfMemoryError:
             if rows == 1:
                 raise ValueError(f"out of memory on one prompt and answer of {longest} tokens") from None
@@ -128,38 +122,6 @@ def cache_tokens(model) -> int:
     device = next(model.parameters()).device
     budget = torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else CPU_CACHE_BYTES
     return max(1, budget // bytes_per_token)
-
-
-def _by_transformers(model, prompts, decoding: Decoding, stop_id: int, pad_id: int, rows: int = FOREIGN_ROWS):
-    """The same through `model.generate`, left-padded, prompts of like length together."""
-    device = next(model.parameters()).device
-    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
-    results: list[tuple[list[int], bool]] = [([], False)] * len(prompts)
-    sampling = {"do_sample": False}
-    if decoding.temperature:
-        sampling = {"do_sample": True, "temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0}
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
-        torch.manual_seed(decoding.seed)
-        for start in range(0, len(order), rows):
-            batch = order[start : start + rows]
-            width = max(len(prompts[i]) for i in batch)
-            ids_BT = torch.full((len(batch), width), pad_id, device=device)
-            mask_BT = torch.zeros_like(ids_BT)
-            for b, i in enumerate(batch):
-                ids_BT[b, width - len(prompts[i]) :] = torch.tensor(prompts[i])
-                mask_BT[b, width - len(prompts[i]) :] = 1
-            made_BT = model.generate(
-                input_ids=ids_BT,
-                attention_mask=mask_BT,
-                max_new_tokens=decoding.max_new_tokens,
-                eos_token_id=stop_id,
-                pad_token_id=pad_id,
-                **sampling,
-            )
-            for i, row in zip(batch, made_BT[:, width:].tolist(), strict=True):
-                end = row.index(stop_id) + 1 if stop_id in row else len(row)
-                results[i] = (row[:end], stop_id in row)
-    return results
 
 
 def judge_outputs(

@@ -21,10 +21,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from base_model import loading
 from base_model.precision import CPU_BATCH_TOKENS
 
 LEAST_SHARED = 0.25  # a request joins a row when this share of its tokens is then not computed again
 LONGEST_ROW = 1024  # tokens: attention in a row of branches is quadratic, so rows of many branches are cut here
+UNSTATED_CONTEXT = 2048  # tokens, for models without a limit (BLOOM, Mamba)
 HEAD_BYTES = 64 * 2**20  # logits held at once
 
 Request = tuple[Sequence[int], Sequence[int]]
@@ -210,11 +212,8 @@ def _common_length(a: Sequence[int], b: Sequence[int], most: int) -> int:
 
 
 def context_length(model) -> int:
-    """Tokens that the model reads at once, from its config."""
-    for name in ("n_positions", "max_position_embeddings", "n_ctx", "max_seq_len"):
-        if isinstance(value := getattr(model.config, name, None), int):
-            return value
-    raise ValueError(f"the config of {type(model).__name__} does not say how many tokens the model reads at once")
+    """Tokens that are given to the model at once: as many as it reads, UNSTATED_CONTEXT where its config does not say."""
+    return loading.context_length(model.config, unstated=UNSTATED_CONTEXT)
 
 
 def find_batch_tokens(model) -> int:

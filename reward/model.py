@@ -20,6 +20,7 @@ from torch import Tensor
 from base_model.chat import render_prompt
 from base_model.precision import CPU_BATCH_TOKENS, find_device
 from base_model.sequence import pad_right, position_ids
+from base_model.stops import answer_end_id
 from base_model.tokenizer import encode_texts
 from reward.preferences import Prompt, prompt_key
 
@@ -43,7 +44,7 @@ def check_tokenizer(tokenizer: Any) -> None:
 def encode_answers(
     tokenizer: Any, prompts: Sequence[Prompt], completions: Sequence[str], *, max_length: int | None = None
 ) -> list[list[int]]:
-    """Ids of prompt + answer + end token, a row each; the same for training and for scoring.
+    """Ids of prompt + answer + end (`base_model.stops.answer_end_id`), a row each; the same for training and for scoring.
 
     Prompts go through `base_model.chat.render_prompt`. Where messages went out in its PLAIN form the answer starts with a space.
     max_length: rows longer than this lose the oldest of their prompt's tokens, its first (bos) apart; an answer is never cut, so a row
@@ -62,11 +63,11 @@ def encode_answers(
         f" {text.lstrip()}" if tokenizer.chat_template is None and not isinstance(prompt, str) else text
         for prompt, text in zip(prompts, completions, strict=True)
     ]
-    rows = []
+    rows, end = [], answer_end_id(tokenizer)
     for prompt, answer in zip(prompts, encode_texts(tokenizer, texts), strict=True):
         ids = rendered[prompt_key(prompt)]
         excess = 0 if max_length is None else len(ids) + len(answer) + 1 - max_length
-        rows.append([*ids[:1], *ids[1 + max(0, excess) :], *answer, tokenizer.eos_token_id])
+        rows.append([*ids[:1], *ids[1 + max(0, excess) :], *answer, end])
     return rows
 
 

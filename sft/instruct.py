@@ -70,19 +70,23 @@ def stop_rate(
     max_new_tokens: int = 128,
     seed: int = 1,
 ) -> StopRate:
-    """Answers sampled at temperature 1, and those of them that end with <|eos|> within `max_new_tokens` (at most half the model's context).
+    """Answers sampled at temperature 1, and those of them that end by themselves within `max_new_tokens` (at most half the context).
 
     The prompts are the first turns of `heldout` conversations, those that leave room for such an answer."""
     from base_model.generate import SamplingConfig, generate
+    from base_model.loading import context_length
+    from base_model.stops import stop_token_ids
+    from base_model.tokenizer import padding_id
 
-    context = model.config.max_position_embeddings
+    context = context_length(model.config, unstated=2**31)
     max_new_tokens = min(max_new_tokens, context // 2)
     prompts = [row["input_ids"][: first_answer(row["labels"])] for row in heldout]
     prompts = [prompt for prompt in prompts if len(prompt) <= context - max_new_tokens]
     if not prompts:
         return StopRate(0, 0, max_new_tokens)
-    sampling = SamplingConfig(max_new_tokens=max_new_tokens, stop_token_ids=(tokenizer.eos_token_id,))
-    generation = generate(model, prompts, sampling, pad_id=tokenizer.pad_token_id, seed=seed, batch_size=64)
+    stops = stop_token_ids(tokenizer, model)
+    sampling = SamplingConfig(max_new_tokens=max_new_tokens, stop_token_ids=stops)
+    generation = generate(model, prompts, sampling, pad_id=padding_id(tokenizer, stops), seed=seed, batch_size=64)
     return StopRate(int(generation.stopped_B.sum()), len(prompts), max_new_tokens)
 
 

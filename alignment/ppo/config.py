@@ -46,7 +46,7 @@ class PPOConfig:
     rollout_batch_size: int = 128  # episodes an update, over all processes
     max_completion_length: int = 64  # tokens, the end token included
     temperature: float = 1.0  # of sampling AND of every log-probability
-    stop_token_ids: list[int] | None = None  # None: the tokenizer's end token
+    stop_token_ids: list[int] | None = None  # None: all that end an answer (base_model/stops.py)
     generation_batch_size: int | None = None  # episodes generated at once on a process; None: all of them
     overlong_prompts: Literal["error", "skip"] = "error"  # what to do with prompts that leave no room for an answer
 

@@ -6,6 +6,9 @@ from typing import Any
 
 from alignment.ppo.config import PPOConfig
 from alignment.ppo.scoring import Reward, build_rewards
+from base_model.loading import context_length
+from base_model.stops import stop_token_ids
+from base_model.tokenizer import padding_id
 
 
 def load_model(model: Any, tokenizer: Any) -> tuple[Any, Any]:
@@ -28,26 +31,19 @@ def load_model(model: Any, tokenizer: Any) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def special_ids(tokenizer: Any, args: PPOConfig) -> tuple[list[int], int]:
-    """(stop token ids, pad id). The pad id is never a stop token: where the tokenizer's is, or is missing, another id pads;
-    masks come from lengths, so it matters to nothing. Raises ValueError if there is no stop token."""
-    stops = args.stop_token_ids or ([] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id])
-    if not stops:
-        raise ValueError(
-            "the tokenizer has no eos_token and stop_token_ids is empty: no response could end; set stop_token_ids"
-        )
+def special_ids(tokenizer: Any, args: PPOConfig, model: Any = None) -> tuple[list[int], int]:
+    """(stop token ids: those of the config, else all of `base_model.stops`; pad id, which is never one of them: masks come from lengths,
+    so it matters to nothing). Raises ValueError if there is no stop token."""
+    stops = args.stop_token_ids or stop_token_ids(tokenizer, model)
     outside = [stop for stop in stops if not 0 <= stop < len(tokenizer)]
     if outside:
         raise ValueError(f"stop_token_ids {outside} are not ids of the tokenizer (0 to {len(tokenizer) - 1})")
-    pad = tokenizer.pad_token_id
-    if pad is None or pad in stops:
-        pad = next(i for i in range(len(tokenizer)) if i not in stops)
-    return list(stops), pad
+    return list(stops), padding_id(tokenizer, stops)
 
 
 def context_tokens(model: Any) -> int:
     """Tokens of the longest row that the model reads; 2**31 where it has no learned or stated limit."""
-    return getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2**31
+    return context_length(model.config, unstated=2**31)
 
 
 def room_tokens(model: Any, args: PPOConfig) -> int:

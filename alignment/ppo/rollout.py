@@ -10,8 +10,7 @@ Legend: B episodes, T tokens of prompt + response, R response tokens, N response
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from base_model.generate import SamplingConfig, generate
-from base_model.sequence import is_until_stop, pad_left, pad_right, round_up_eighth
+from base_model.sequence import pad_right, round_up_eighth
 
 
 @dataclass
@@ -79,23 +78,12 @@ def by_length(tokens_B: Sequence[int], batch_size: int) -> list[list[int]]:
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
-@contextmanager
-def _only(model: Any, generation_config: Any) -> Iterator[None]:
-    """The model generates by exactly this config: fields that it leaves unset are not filled from the checkpoint's own."""
-    saved, model.generation_config = model.generation_config, generation_config
-    try:
-        yield
-    finally:
-        model.generation_config = saved
-
-
 @torch.no_grad()
 def sample_responses(
     model: nn.Module,
     prompt_ids: Sequence[Sequence[int]],
     sampling: SamplingConfig,
     *,
-    is_ours: bool,
     pad_id: int,
     seed: int,
     first_row: int = 0,
@@ -103,43 +91,11 @@ def sample_responses(
 ) -> list[list[int]]:
     """A response to each prompt, up to its first stop token, that one included. The same seed gives the same responses.
 
-    is_ours: generate with this project's own loop (`base_model.generate.supports(model)`), else with transformers'. With
-    ours, row i draws from the numbers of row first_row + i, so a process with a share of the rows samples what one process
-    with all of them would."""
-    if is_ours:
-        generator = torch.Generator().manual_seed(seed)
-        torch.rand(first_row, sampling.max_new_tokens, generator=generator)
-        return generate(
-            model, prompt_ids, sampling, pad_id=pad_id, generator=generator, batch_size=batch_size
-        ).responses()
-    responses: list[list[int]] = []
-    batch_size = batch_size or len(prompt_ids)
-    device = next(model.parameters()).device
-    with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device], device_type=device.type):
-        torch.manual_seed(seed + first_row)
-        for start in range(0, len(prompt_ids), batch_size):
-            responses += _transformers_responses(
-                model, prompt_ids[start : start + batch_size], sampling, pad_id, device
-            )
-    return responses
-
-
-def _transformers_responses(model, prompt_ids, sampling: SamplingConfig, pad_id: int, device) -> list[list[int]]:
-    from transformers import GenerationConfig
-
-    how = {"do_sample": False} if sampling.greedy else {
-        "do_sample": True, "temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": sampling.top_p,
-    }  # fmt: skip
-    stops = list(sampling.stop_token_ids)
-    config = GenerationConfig(
-        max_new_tokens=sampling.max_new_tokens, eos_token_id=stops, pad_token_id=pad_id, use_cache=True, **how
-    )
-    tokens_BT, is_pad_BT = pad_left(prompt_ids, pad_id, device=device)
-    with _only(model, config):
-        made_BT = model.generate(input_ids=tokens_BT, attention_mask=(~is_pad_BT).long(), generation_config=config)
-    tokens_BR = made_BT[:, tokens_BT.shape[1] :]
-    keep_BR = is_until_stop(tokens_BR, stops)
-    return [row[keep].tolist() for row, keep in zip(tokens_BR.cpu(), keep_BR.cpu(), strict=True)]
+    Row i draws from the numbers of row first_row + i, so a process with a share of the rows samples what one process with all of
+    them would."""
+    generator = torch.Generator().manual_seed(seed)
+    torch.rand(first_row, sampling.max_new_tokens, generator=generator)
+    return generate(model, prompt_ids, sampling, pad_id=pad_id, generator=generator, batch_size=batch_size).responses()
 
 
 @torch.no_grad()

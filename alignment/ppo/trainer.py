@@ -43,7 +43,7 @@ from alignment.ppo.prompts import PromptSet
 from alignment.ppo.rollout import Rollout, by_length, gather_rollout, measure_episodes, pack, sample_responses
 from alignment.ppo.scoring import build_rewards, score_all
 from alignment.ppo.validation import evaluate_policy, write_samples
-from base_model.generate import SamplingConfig, supports
+from base_model.generate import SamplingConfig
 from base_model.optim import FUSED_DEVICES
 from base_model.precision import keep_freed_memory
 from base_model.sequence import masked_mean, masked_sum, masked_whiten
@@ -84,7 +84,7 @@ class PPOTrainer:
         self.accelerator = make_accelerator(args)
         args.check_processes(self.accelerator.num_processes)
         model, self.processing_class = load_model(model, processing_class)
-        self.stop_token_ids, self.pad_id = special_ids(self.processing_class, args)
+        self.stop_token_ids, self.pad_id = special_ids(self.processing_class, args, model)
         self.sampling = SamplingConfig(
             max_new_tokens=args.max_completion_length,
             temperature=args.temperature,
@@ -123,8 +123,6 @@ class PPOTrainer:
             self.module.compile_parts([base.base_model for base in bases], on_cpu=device.type == "cpu")
         self.fingerprint = training_state.frozen_fingerprint(self.module)
         self.wrapped, self.policy_optimizer, self.critic_optimizer = self._prepare()
-        with self.full_weights():
-            self.is_ours = supports(self.policy)  # this project's generation knows the architecture
         self.kl_coef = args.kl_coef
         self.alarms: list[Alarm] = []
         self.evaluations: list[dict[str, Any]] = []
@@ -238,7 +236,7 @@ class PPOTrainer:
         batch = self.prompts.batch(places)
         with self.full_weights():
             responses = sample_responses(
-                self.policy, batch.ids, self.sampling, is_ours=self.is_ours, pad_id=self.pad_id,
+                self.policy, batch.ids, self.sampling, pad_id=self.pad_id,
                 seed=mixed_seed(args.seed, step), first_row=first_row, batch_size=args.generation_batch_size,
             )  # fmt: skip
         clock.lap("rollout")

@@ -49,7 +49,7 @@ def _evaluate_places(
     args, batch = trainer.args, prompts.batch(places)
     with trainer.full_weights():
         responses = sample_responses(
-            trainer.policy, batch.ids, trainer.sampling, is_ours=trainer.is_ours, pad_id=trainer.pad_id,
+            trainer.policy, batch.ids, trainer.sampling, pad_id=trainer.pad_id,
             seed=seed, first_row=first, batch_size=args.generation_batch_size,
         )  # fmt: skip
     completions = trainer.processing_class.batch_decode(responses, skip_special_tokens=True)

@@ -220,7 +220,7 @@ def yardstick(policy, tokenizer):
     points: list[list[float]] = []
 
     def look() -> None:
-        responses = sample_responses(policy, ids, sampling, is_ours=True, pad_id=0, seed=5)
+        responses = sample_responses(policy, ids, sampling, pad_id=0, seed=5)
         module = ActorCritic(policy, build_critic(policy, "shared")[1], reference=start)
         rollout = measure_episodes(
             module,

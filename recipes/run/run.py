@@ -307,6 +307,7 @@ def save_checkpoint(model: Any, tokenizer: Any, folder: Path) -> None:
         export_checkpoint(model, tokenizer, partial)
         model = to_hf(model)
     else:
+        _list_stops(model, tokenizer)
         model.save_pretrained(partial, safe_serialization=True)
         tokenizer.save_pretrained(partial)
     auto = AutoModelForCausalLM if _is_causal(partial) else AutoModelForSequenceClassification
@@ -321,6 +322,19 @@ def save_checkpoint(model: Any, tokenizer: Any, folder: Path) -> None:
             shutil.rmtree(target)
         os.replace(path, target)
     partial.rmdir()
+
+
+def _list_stops(model: Any, tokenizer: Any) -> None:
+    """Put all that ends an answer into the generation config, so that whoever loads the checkpoint stops where its evaluation did."""
+    from base_model.stops import stop_token_ids
+
+    config = getattr(model, "generation_config", None)
+    if config is None or tokenizer.eos_token_id is None:
+        return
+    listed = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    stops = stop_token_ids(tokenizer, model)
+    if not {*stops} <= {*listed}:
+        config.eos_token_id = list(stops)
 
 
 def _is_causal(folder: Path) -> bool:

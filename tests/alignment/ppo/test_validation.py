@@ -61,9 +61,7 @@ def test_evaluation_measures_what_it_says(tmp_path, tokenizer):
     from alignment.ppo.trainer import mixed_seed
 
     batch = made.eval_prompts.batch(range(5))
-    responses = sample_responses(
-        made.policy, batch.ids, made.sampling, is_ours=True, pad_id=0, seed=mixed_seed(made.args.seed, -1)
-    )
+    responses = sample_responses(made.policy, batch.ids, made.sampling, pad_id=0, seed=mixed_seed(made.args.seed, -1))
     kl = []
     for prompt, response in zip(batch.ids, responses, strict=True):
         row = torch.tensor([[*prompt, *response]])
