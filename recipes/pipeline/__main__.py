@@ -2,14 +2,15 @@
 
     python -m recipes.pipeline --config recipes/configs/tiny/pipeline.yaml            (this is `make run`)
     python -m recipes.pipeline --config ... --dry_run                                   what would run, why, for how long
-    python -m recipes.pipeline --config ... --from ppo | --only dpo | --seeds 1,2,3
+    python -m recipes.pipeline --config ... --from ppo | --only dpo | --seeds 1,2,3 | --jobs 2
     python -m recipes.pipeline --config ... --accelerate recipes/configs/accelerate/ddp.yaml --num_processes 8     on eight GPUs
 
 The YAML is a graph. Each stage names a recipe, its config file and what to `set` in it; "{base}" in a value stands for the folder of
 the stage `base`, and makes it a parent ("{self}" is the stage's own); `after: [gold_model]` makes a parent of what only the suite names.
-Stages run in the order of the graph, each in a process of its own (peak memory and failures are its own), each evaluated as it finishes.
-A stage whose settings, code and parents' files are unchanged is not run again; one that was interrupted goes on from its newest
-checkpoint. At the end: the verdict, and the path of report.html.
+A stage runs as soon as its parents are there, beside others where cores (--jobs) and memory allow, to the same bits as alone; each in a
+process of its own (peak memory and failures are its own), each evaluated as it finishes. A stage whose settings, code and parents' files
+are unchanged is not run again; one that was interrupted goes on from its newest checkpoint. At the end: the verdict, and the path of
+report.html.
 """
 
 import sys
@@ -18,7 +19,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from recipes.pipeline.graph import CONFIG_TYPES, DATA_RECIPES, PipelineConfig, Stage, build, decide, estimate, run_all
+from recipes.pipeline.graph import CONFIG_TYPES, DATA_RECIPES, PipelineConfig, Stage, build, decider, estimate
 from recipes.run.cli import command, parse
 from recipes.run.record import read_manifest
 from recipes.run.run import lock_folder
@@ -26,6 +27,7 @@ from recipes.run.run import lock_folder
 
 def main(argv: list[str] | None = None) -> Path | None:
     """Run the graph; returns the report's path, or None after a dry run."""
+    from recipes.pipeline.schedule import default_jobs, run_all
     from recipes.pipeline.table import print_plan
     from recipes.run.process import preload_training_packages
 
@@ -34,8 +36,9 @@ def main(argv: list[str] | None = None) -> Path | None:
     stages = build(config)
     if not stages:
         raise ValueError("the pipeline has no stages; give --config recipes/configs/tiny/pipeline.yaml")
+    jobs = config.jobs or (1 if config.accelerate else default_jobs())
     if config.dry_run:
-        print_plan([(decision, *estimate(decision.stage)) for decision in decide(config, stages)])
+        print_plan([(decision, *estimate(decision.stage)) for decision in map(decider(config), stages)], jobs)
         return None
     root = Path(config.output_dir)
     root.mkdir(parents=True, exist_ok=True)
@@ -43,7 +46,7 @@ def main(argv: list[str] | None = None) -> Path | None:
     began_s = time.monotonic()
     if any(stage.recipe not in DATA_RECIPES for stage in stages):
         preload_training_packages()
-    run_all(decide(config, stages), stages, root, _launcher(config))
+    run_all(stages, decider(config), root, jobs=jobs, launch=_launcher(config))
     measured = [
         stage.folder for stage in stages if (stage.folder / "eval.json").is_file() and read_manifest(stage.folder)
     ]
@@ -57,12 +60,12 @@ def main(argv: list[str] | None = None) -> Path | None:
 
 
 def _launcher(config: PipelineConfig) -> Callable | None:
-    """How training stages are run where several processes are asked for."""
-    from recipes.run.process import run_launched
+    """How training stages are started where several processes are asked for."""
+    from recipes.run.process import LaunchedProcess
 
     if config.accelerate is None:
         return None
-    return partial(run_launched, accelerate_config=config.accelerate, processes=config.num_processes)
+    return partial(LaunchedProcess, accelerate_config=config.accelerate, processes=config.num_processes)
 
 
 def compare_all(config: PipelineConfig, stages: list[Stage], root: Path) -> Path:

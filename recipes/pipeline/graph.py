@@ -2,13 +2,12 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from base_model.checkpoints import write_text_atomically
 from recipes.pipeline.fingerprint import stage_inputs
 from recipes.run.cli import load_yaml, reject_unknown
 from recipes.run.record import read_manifest
@@ -59,6 +58,10 @@ class PipelineConfig:
         default=None, metadata={"help": "accelerate config file: training stages are launched with it"}
     )
     num_processes: int | None = field(default=None, metadata={"help": "so many processes instead of the file's"})
+    jobs: int | None = field(
+        default=None,
+        metadata={"help": "stages side by side, as memory allows; None: one a core (on a GPU, or with accelerate: 1)"},
+    )
 
     def __post_init__(self) -> None:
         if self.accelerate and not Path(self.accelerate).is_file():
@@ -69,6 +72,10 @@ class PipelineConfig:
             require_deepspeed(self.accelerate)  # before a stage does: the launcher would end in a traceback of its own
         if self.num_processes is not None and (self.accelerate is None or self.num_processes < 1):
             raise ValueError(f"num_processes is {self.num_processes}; it is at least 1, and goes with accelerate")
+        if self.jobs is not None and (self.jobs < 1 or (self.accelerate and self.jobs > 1)):
+            raise ValueError(
+                f"jobs is {self.jobs}; it is at least 1, and with accelerate no more: its processes take the machine"
+            )
         if self.from_stage and self.only:
             raise ValueError("--from and --only exclude each other")
         if self.seeds is not None and not re.fullmatch(r"\d+(,\d+)*", self.seeds):
@@ -99,6 +106,16 @@ class Stage:
     def merged(self) -> dict[str, Any]:
         """All settings of the stage: its config file, what the pipeline sets in it, where it goes."""
         return {**(load_yaml(self.config) if self.config else {}), **self.settings, "output_dir": str(self.folder)}
+
+    @property
+    def is_training(self) -> bool:
+        """Does it run on many processes where a launcher is given?"""
+        return self.recipe in TRAINING_RECIPES
+
+    @property
+    def fingerprint_file(self) -> Path:
+        """Where the inputs of its last finished run are kept."""
+        return self.folder.parent / ".inputs" / f"{self.folder.name}.json"
 
     def inputs(self) -> dict[str, str]:
         """Hashes of all that decides the result."""
@@ -197,15 +214,12 @@ def build(config: PipelineConfig) -> list[Stage]:
     return stages
 
 
-def _fingerprint_file(stage: Stage) -> Path:
-    return stage.folder.parent / ".inputs" / f"{stage.folder.name}.json"
-
-
-def decide(config: PipelineConfig, stages: list[Stage]) -> Iterator[Decision]:
-    """Yield, stage by stage, whether it runs and why. Lazy: when a child is decided its parents have run (and may be as before)."""
+def decider(config: PipelineConfig) -> Callable[[Stage], Decision]:
+    """What says of a stage whether it runs and why. To be asked once of each, when its parents have run (and may be as before)."""
     again: set[Path] = set()  # --from STAGE and all that descends from it
     running: set[Path] = set()
-    for stage in stages:
+
+    def decide(stage: Stage) -> Decision:
         parents = [name for name, folder in stage.parents.items() if folder in running]
         if config.only and stage.folder.name != config.only:
             decision = Decision(stage, False, "not chosen (--only)")
@@ -216,19 +230,22 @@ def decide(config: PipelineConfig, stages: list[Stage]) -> Iterator[Decision]:
             again.add(stage.folder)
             decision = Decision(stage, True, f"follows {', '.join(parents)}")
         else:
-            decision = _compare_with_disk(stage)
+            decision = compare_with_disk(stage)
             if config.dry_run and parents and not decision.runs:
                 decision = Decision(stage, True, f"follows {', '.join(parents)} (not if that comes out the same)")
         if decision.runs:
             running.add(stage.folder)
-        yield decision
+        return decision
+
+    return decide
 
 
-def _compare_with_disk(stage: Stage) -> Decision:
+def compare_with_disk(stage: Stage) -> Decision:
+    """Does it run, as far as its own folder and its inputs tell?"""
     if read_manifest(stage.folder) is None:
         interrupted = (stage.folder / "started.json").is_file()
         return Decision(stage, True, "interrupted: goes on" if interrupted else "not there yet", resume=interrupted)
-    file = _fingerprint_file(stage)
+    file = stage.fingerprint_file
     before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     changed = [what for what, digest in stage.inputs().items() if before.get(what) != digest]
     if changed:
@@ -243,57 +260,3 @@ def estimate(stage: Stage) -> tuple[float | None, float | None]:
         seconds = manifest["wall_s"] + manifest["evaluation_s"]
         return seconds, manifest["peak_memory_bytes"]["host"] / 2**30
     return stage.expected_s, stage.expected_gib
-
-
-def run_stages(stages: list[Stage], root: Path, progress: Callable[[int, int], None]) -> None:
-    """Run those of the stages that are not there yet, have changed, or were interrupted, with a table of how far they are.
-
-    Settings and logs of each go below `root`; progress(done, of all) is called before each. Raises ValueError with the failure of the
-    first that fails."""
-
-    def decisions() -> Iterator[Decision]:
-        for done, stage in enumerate(stages):
-            progress(done, len(stages))
-            yield _compare_with_disk(stage)
-
-    run_all(decisions(), stages, root)
-
-
-def run_all(decisions: Iterator[Decision], stages: list[Stage], root: Path, launcher: Callable | None = None) -> None:
-    from recipes.pipeline.table import StageTable
-
-    with StageTable(stages, {stage.name: estimate(stage)[0] for stage in stages}) as table:
-        for decision in decisions:
-            table.decided(decision)
-            if decision.runs:
-                _run_stage(decision, root, table, launcher)
-
-
-def _run_stage(decision: Decision, root: Path, table: Any, launcher: Callable | None) -> None:
-    import yaml
-
-    from recipes.run.process import run_recipe
-
-    stage = decision.stage
-    run = launcher if launcher and stage.recipe in TRAINING_RECIPES else run_recipe
-    inputs = stage.inputs()
-    label = stage.name.replace("/", "-")
-    log, settings = root / "logs" / f"{label}.txt", root / "configs" / f"{label}.yaml"
-    settings.parent.mkdir(parents=True, exist_ok=True)
-    write_text_atomically(
-        settings, f"# python -m {stage.module} --config {settings}\n" + yaml.safe_dump(stage.merged())
-    )
-    line = ["--config", str(settings)]
-    failure = run(stage.module, [*line, "--resume" if decision.resume else "--overwrite"], log, watch=table.watch)
-    if (
-        failure and decision.resume and "other settings" in failure
-    ):  # what was interrupted is out of date: start it anew
-        failure = run(stage.module, [*line, "--overwrite"], log, watch=table.watch)
-    if failure:
-        table.failed(stage, failure)
-        raise ValueError(
-            f"stage {stage.name} failed: {failure} (its output: {log}). The same command goes on from there"
-        )
-    _fingerprint_file(stage).parent.mkdir(parents=True, exist_ok=True)
-    write_text_atomically(_fingerprint_file(stage), json.dumps(inputs, indent=1) + "\n")
-    table.finished(stage)

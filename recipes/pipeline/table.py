@@ -20,13 +20,22 @@ def minutes(seconds: float | None) -> str:
     return "?" if seconds is None else f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def print_plan(rows: list[tuple[Any, float | None, float | None]]) -> None:
+def wall_s(stages: list[Any], seconds: dict[str, float], jobs: int) -> float:
+    """What stages of so many seconds each take side by side: the longest way through the graph, or all of it over `jobs`."""
+    ways: dict[Any, float] = {}
+    for stage in stages:  # parents come first
+        ways[stage.folder] = seconds[stage.name] + max((ways.get(f, 0.0) for f in stage.parents.values()), default=0.0)
+    return max(max(ways.values(), default=0.0), sum(seconds.values()) / jobs)
+
+
+def print_plan(rows: list[tuple[Any, float | None, float | None]], jobs: int) -> None:
     """What a run would do: (decision, seconds, GiB) a stage."""
     table = Table("stage", "runs", "why", "about", "memory", title="what would run")
     for decision, seconds, gib in rows:
         cost = (minutes(seconds), f"{gib:.1f} GiB" if gib else "?") if decision.runs else ("", "")
         table.add_row(decision.stage.name, "yes" if decision.runs else "no", decision.why, *cost)
-    total = sum(seconds or 0 for decision, seconds, _ in rows if decision.runs)
+    seconds = {decision.stage.name: (seconds or 0.0) * decision.runs for decision, seconds, _ in rows}
+    total = wall_s([decision.stage for decision, *_ in rows], seconds, jobs)
     console = Console()
     console.print(table)
     console.print(
@@ -52,13 +61,12 @@ def headline(folder: Any) -> str:
 class StageTable:
     """A row per stage: state, time, what was measured. Use as a context manager; call `watch` now and then."""
 
-    def __init__(self, stages: list[Any], expected_s: dict[str, float | None]) -> None:
-        self.stages, self.expected_s = stages, expected_s
+    def __init__(self, stages: list[Any], expected_s: dict[str, float | None], jobs: int) -> None:
+        self.stages, self.expected_s, self.jobs = stages, expected_s, jobs
         self.state = {stage.name: "waiting" for stage in stages}
         self.detail = {stage.name: "" for stage in stages}
         self.seconds: dict[str, float] = {}
-        self.current: Any = None
-        self.began_s = 0.0
+        self.running: dict[str, tuple[Any, float]] = {}  # name -> the stage, and when it began
         self.console = Console()
         self.live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
 
@@ -79,23 +87,24 @@ class StageTable:
         self.detail[name] = (
             decision.why if decision.runs else f"{decision.why}; {headline(decision.stage.folder)}".rstrip("; ")
         )
-        self.current, self.began_s = (decision.stage, time.monotonic()) if decision.runs else (None, 0.0)
-        if not self.live and "not chosen" not in decision.why:
-            self.console.print(f"{name}: {self.state[name]} ({self.detail[name]})", highlight=False, soft_wrap=True)
-        self._draw()
+        if decision.runs:
+            self.running[name] = decision.stage, time.monotonic()
+        if "not chosen" not in decision.why:
+            self._say(f"{name}: {self.state[name]} ({self.detail[name]})")
 
     def watch(self) -> None:
-        """Read the running stage's progress and draw."""
-        if self.current and self.live:
-            self.seconds[self.current.name] = time.monotonic() - self.began_s
-            self.detail[self.current.name] = self._progress()
+        """Read the running stages' progress and draw."""
+        if self.live:
+            for stage, began_s in self.running.values():
+                self.seconds[stage.name] = time.monotonic() - began_s
+                self.detail[stage.name] = self._progress(stage)
             self._draw()
 
-    def _progress(self) -> str:
+    def _progress(self, stage: Any) -> str:
         try:
-            progress = json.loads((self.current.folder / ".progress.json").read_text(encoding="utf-8"))
+            progress = json.loads((stage.folder / ".progress.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            return self.detail[self.current.name]
+            return self.detail[stage.name]
         done, total = progress["done"], progress["total"]
         if not done or done >= total:
             return "evaluating" if done else ""
@@ -104,27 +113,29 @@ class StageTable:
 
     def finished(self, stage: Any) -> None:
         """A stage ended well."""
-        self.seconds[stage.name] = time.monotonic() - self.began_s
+        _, began_s = self.running.pop(stage.name)
+        self.seconds[stage.name] = time.monotonic() - began_s
         self.state[stage.name], self.detail[stage.name] = "done", headline(stage.folder)
-        self.current = None
-        if not self.live:
-            took = minutes(self.seconds[stage.name])
-            self.console.print(
-                f"{stage.name}: done in {took}  {self.detail[stage.name]}", highlight=False, soft_wrap=True
-            )
-        self._draw()
+        self._say(f"{stage.name}: done in {minutes(self.seconds[stage.name])}  {self.detail[stage.name]}")
 
     def failed(self, stage: Any, why: str) -> None:
         """A stage ended badly."""
-        self.state[stage.name], self.detail[stage.name], self.current = "failed", why, None
+        del self.running[stage.name]
+        self.state[stage.name], self.detail[stage.name] = "failed", why
+        others = f"; waiting for {', '.join(self.running)}" if self.running else ""
+        self._say(f"{stage.name}: failed ({why}){others}")
+
+    def _say(self, line: str) -> None:
+        if not self.live:
+            self.console.print(line, highlight=False, soft_wrap=True)
         self._draw()
 
     def _left_s(self) -> float:
-        return sum(
-            max((self.expected_s[stage.name] or 0) - self.seconds.get(stage.name, 0), 0)
-            for stage in self.stages
-            if self.state[stage.name] in ("waiting", "running")
-        )
+        left = {
+            name: max((self.expected_s[name] or 0) - self.seconds.get(name, 0), 0) * (state in ("waiting", "running"))
+            for name, state in self.state.items()
+        }
+        return wall_s(self.stages, left, self.jobs)
 
     def _draw(self) -> None:
         if not self.live:

@@ -1,6 +1,5 @@
 """Run a recipe in a process of its own, with the slow imports already done: output to a file, the failure as one line."""
 
-import contextlib
 import importlib
 import multiprocessing
 import os
@@ -8,13 +7,15 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
 PRELOADED = ("torch", "transformers", "datasets", "trl", "peft", "accelerate")
+POLL_S = 0.2  # between two looks at a process
 _context = multiprocessing.get_context("forkserver")
 
 
@@ -35,71 +36,103 @@ def run_recipe(module: str, arguments: list[str], log: Path, watch: Callable[[],
     Its stdout and stderr go to the end of `log`. `watch` is called a few times a second. Ctrl-C reaches the stage too (same process
     group); this waits for it to end before KeyboardInterrupt goes on.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    receiving, sending = _context.Pipe(duplex=False)
-    process = _context.Process(target=_child, args=(module, arguments, str(log), sending), name=module)
-    process.start()
-    sending.close()
+    return wait_for(RecipeProcess(module, arguments, log), watch)
+
+
+def wait_for(process: "RecipeProcess | LaunchedProcess", watch: Callable[[], None] = lambda: None) -> str | None:
+    """Wait until it ends; returns its failure. It is ended too where anything is raised meanwhile."""
     try:
-        while process.is_alive():
-            process.join(0.25)
+        while process.is_running():
+            time.sleep(POLL_S)
             watch()
     except BaseException:
-        _end(process)
+        end_all([process])
         raise
-    try:
-        failure = receiving.recv()
-    except EOFError:  # it ended without a word: well, or killed
-        failure = None
-    if failure is None and process.exitcode != 0:
-        failure = _died(process.exitcode, log)
-    return failure
+    return process.failure()
 
 
-def run_launched(
-    module: str,
-    arguments: list[str],
-    log: Path,
-    watch: Callable[[], None],
-    *,
-    accelerate_config: str,
-    processes: int | None = None,
-) -> str | None:
-    """As `run_recipe`, on the processes that an accelerate config names (or on so many of them)."""
-    count = ["--num_processes", str(processes)] if processes else []
-    launcher = ["accelerate.commands.launch", "--config_file", accelerate_config, *count]
-    line = [*launcher, "-m", module, *arguments]
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "a", encoding="utf-8") as output:
-        print(f"$ python -m {' '.join(line)}", file=output, flush=True)
-        began = output.tell()
-        process = subprocess.Popen([sys.executable, "-m", *line], stdout=output, stderr=subprocess.STDOUT)
-        try:
-            while process.poll() is None:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(0.25)
-                watch()
-        except BaseException:
-            process.send_signal(signal.SIGINT)  # the launcher ends its processes
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(10)
-            process.kill()
-            raise
-    if process.returncode == 0:
-        return None
-    said = log.read_bytes()[began:].decode("utf-8", "replace").split("\n")
-    errors = [text.removeprefix("error: ") for text in said if text.startswith("error: ")]
-    return errors[0] if errors else _died(process.returncode, log)
-
-
-def _end(process: multiprocessing.Process) -> None:
-    """End a stage: first as Ctrl-C does, so that it leaves cleanly; after 10 s for good."""
-    if process.is_alive() and process.pid:
-        os.kill(process.pid, signal.SIGINT)
-        process.join(10)
-    if process.is_alive():
+def end_all(processes: Sequence["RecipeProcess | LaunchedProcess"]) -> None:
+    """End stages: first as Ctrl-C does, so that they leave cleanly; after 10 s for good."""
+    for process in processes:
+        process.interrupt()
+    deadline_s = time.monotonic() + 10
+    while any(process.is_running() for process in processes) and time.monotonic() < deadline_s:
+        time.sleep(POLL_S)
+    for process in processes:
         process.kill()
-        process.join()
+
+
+class RecipeProcess:
+    """`module.main(arguments)` in a fresh process, its stdout and stderr at the end of `log`. threads: of the CPU, None: its own choice."""
+
+    def __init__(self, module: str, arguments: list[str], log: Path, *, threads: int | None = None) -> None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self.log = log
+        self.receiving, sending = _context.Pipe(duplex=False)
+        asked = (module, arguments, str(log), sending, threads)
+        self.process = _context.Process(target=_child, args=asked, name=module)
+        self.process.start()
+        sending.close()
+
+    def is_running(self) -> bool:
+        return self.process.is_alive()
+
+    def failure(self) -> str | None:
+        """None if it ended well, else what went wrong in one line. Only of a process that has ended."""
+        try:
+            failure = self.receiving.recv()
+        except EOFError:  # it ended without a word: well, or killed
+            failure = None
+        if failure is None and self.process.exitcode != 0:
+            failure = _died(self.process.exitcode, self.log)
+        return failure
+
+    def interrupt(self) -> None:
+        """As Ctrl-C does."""
+        if self.process.is_alive() and self.process.pid:
+            os.kill(self.process.pid, signal.SIGINT)
+
+    def kill(self) -> None:
+        if self.process.is_alive():
+            self.process.kill()
+        self.process.join()
+
+
+class LaunchedProcess:
+    """As `RecipeProcess`, on the processes that an accelerate config names (or on so many of them)."""
+
+    def __init__(
+        self, module: str, arguments: list[str], log: Path, *, accelerate_config: str, processes: int | None = None
+    ) -> None:
+        count = ["--num_processes", str(processes)] if processes else []
+        launcher = ["accelerate.commands.launch", "--config_file", accelerate_config, *count]
+        line = [*launcher, "-m", module, *arguments]
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self.log = log
+        with open(log, "a", encoding="utf-8") as output:
+            print(f"$ python -m {' '.join(line)}", file=output, flush=True)
+            self.began = output.tell()
+            self.process = subprocess.Popen([sys.executable, "-m", *line], stdout=output, stderr=subprocess.STDOUT)
+
+    def is_running(self) -> bool:
+        return self.process.poll() is None
+
+    def failure(self) -> str | None:
+        """None if it ended well, else what went wrong in one line. Only of a process that has ended."""
+        if self.process.returncode == 0:
+            return None
+        said = self.log.read_bytes()[self.began :].decode("utf-8", "replace").splitlines()
+        errors = [text.removeprefix("error: ") for text in said if text.startswith("error: ")]
+        return errors[0] if errors else _died(self.process.returncode, self.log)
+
+    def interrupt(self) -> None:
+        """As Ctrl-C does: the launcher ends its processes."""
+        if self.is_running():
+            self.process.send_signal(signal.SIGINT)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
 
 
 def _died(code: int, log: Path) -> str:
@@ -115,7 +148,7 @@ def _end_with_parent() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def _child(module: str, arguments: list[str], log: str, sending) -> None:
+def _child(module: str, arguments: list[str], log: str, sending, threads: int | None) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and hand that on
     threading.Thread(target=_end_with_parent, daemon=True).start()
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -124,6 +157,12 @@ def _child(module: str, arguments: list[str], log: str, sending) -> None:
     sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
     sys.argv = [module, *arguments]
+    if threads is not None:
+        os.environ["OMP_NUM_THREADS"] = str(
+            threads
+        )  # where torch is not loaded yet, and for processes of the stage's own
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(threads)
     print(f"$ python -m {module} {' '.join(arguments)}", flush=True)
     try:
         command_module(module).main(arguments)

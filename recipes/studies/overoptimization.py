@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from base_model.checkpoints import read_json_lines
-from recipes.pipeline.graph import Stage, run_stages
+from recipes.pipeline.graph import Stage
 from recipes.run.cli import command, parse, reject_unknown
 from recipes.run.run import Run, RunConfig
 
@@ -74,6 +74,7 @@ def main(argv: list[str] | None = None) -> Path:
     run_config, config = parse(*CONFIG_TYPES, argv=argv)
     check_settings(config)
     from alignment.overoptimization import best_of_n_points, over_seeds, turnover
+    from recipes.pipeline.schedule import run_stages
     from recipes.run.process import preload_training_packages
 
     parents = [config.model, config.reward_model]

@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 
 from alignment.ppo.config import PPOConfig
 from base_model.batches import share_batch
-from recipes.pipeline import graph as pipeline
+from recipes.pipeline import __main__ as pipeline
 from recipes.pipeline.fingerprint import ROOT
 from recipes.run.cli import load_yaml
-from recipes.run.process import run_launched
+from recipes.run.process import LaunchedProcess, wait_for
 from recipes.run.record import read_manifest
 from tests.conftest import TEXTS
 
@@ -140,10 +140,8 @@ def test_a_pipelines_stage_on_two_processes_leaves_what_one_does(hub, tmp_path):
 def test_a_launched_stage_that_fails_says_why_in_one_line(tmp_path):
     ddp = str(ROOT / "recipes/configs/accelerate/ddp.yaml")
     arguments = ["--output_dir", str(tmp_path / "run"), "--steps", "0"]
-    failure = run_launched(
-        "recipes.pretrain", arguments, tmp_path / "log.txt", lambda: None, accelerate_config=ddp, processes=1
-    )
-    assert failure == "steps is 0; it must be at least 1"
+    launched = LaunchedProcess("recipes.pretrain", arguments, tmp_path / "log.txt", accelerate_config=ddp, processes=1)
+    assert wait_for(launched) == "steps is 0; it must be at least 1"
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from recipes.pipeline.graph import PipelineConfig, build, decide, ordered
+from recipes.pipeline.graph import PipelineConfig, build, decider, ordered
 
 STAGES = {
     "ppo": {"recipe": "ppo", "set": {"model": "{sft}", "reward_model": "{reward}"}, "compared": True},
@@ -34,7 +34,7 @@ def finish(stage, files=("a",)):
 
 
 def reasons(config):
-    return {d.stage.name: (d.runs, d.why) for d in decide(config, build(config))}
+    return {d.stage.name: (d.runs, d.why) for d in map(decider(config), build(config))}
 
 
 def test_parents_come_before_children_whatever_the_order_in_the_file(tmp_path):
@@ -150,7 +150,7 @@ def test_only_runs_one_stage(tmp_path):
 def test_an_interrupted_stage_goes_on(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "started.json").write_text("{}")
-    decision = next(decide(pipeline(tmp_path), build(pipeline(tmp_path))))
+    decision = decider(pipeline(tmp_path))(build(pipeline(tmp_path))[0])
     assert decision.resume and decision.why == "interrupted: goes on"
 
 

@@ -1,0 +1,28 @@
+"""A stage for tests of the schedule: it takes its time, says when, and can fail."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import yaml
+
+
+def main(arguments: list[str]) -> None:
+    settings = yaml.safe_load(Path(arguments[1]).read_text())
+    folder = Path(settings["output_dir"])
+    folder.mkdir(parents=True)
+    began_s = time.monotonic()
+    time.sleep(settings.get("takes_s", 0.2))
+    if settings.get("fails"):
+        raise ValueError("it was told to")
+    record = {
+        "files": {},
+        "began_s": began_s,
+        "ended_s": time.monotonic(),
+        "threads": os.environ["OMP_NUM_THREADS"],
+        "wall_s": 1,
+        "evaluation_s": 0,
+        "peak_memory_bytes": {"host": 2**20},
+    }
+    (folder / "manifest.json").write_text(json.dumps(record))

@@ -1,0 +1,101 @@
+"""Stages side by side: who runs beside whom, with how many threads, and what a failure or Ctrl-C leaves."""
+
+import multiprocessing
+
+import pytest
+
+from recipes.pipeline.graph import Stage, compare_with_disk
+from recipes.pipeline.schedule import run_all, threads_of
+from recipes.pipeline.table import StageTable, wall_s
+from recipes.run.record import read_manifest
+
+
+class Sleeper(Stage):
+    module = "tests.recipes.pipeline.sleeper"
+
+    def inputs(self):
+        return {"settings": str(self.settings)}
+
+
+def stage(root, name, *parents, gib=0.1, **settings):
+    folders = {parent: root / parent for parent in parents}
+    return Sleeper(name, "dpo", None, settings, folders, root / name, expected_s=10.0, expected_gib=gib)
+
+
+def run(root, stages, jobs):
+    run_all(stages, compare_with_disk, root, jobs=jobs)
+    return {one.name: read_manifest(one.folder) for one in stages}
+
+
+def overlap(one, other):
+    return one["began_s"] < other["ended_s"] and other["began_s"] < one["ended_s"]
+
+
+def test_stages_apart_run_side_by_side_and_a_child_after_its_parents(tmp_path):
+    stages = [stage(tmp_path, "a", takes_s=0.6), stage(tmp_path, "b", takes_s=0.6), stage(tmp_path, "child", "a", "b")]
+    record = run(tmp_path, stages, jobs=2)
+    assert overlap(record["a"], record["b"])
+    assert record["child"]["began_s"] > max(record["a"]["ended_s"], record["b"]["ended_s"])
+
+
+@pytest.mark.parametrize("jobs, gib", [(1, 0.1), (2, 100_000)])
+def test_one_after_the_other_where_one_is_asked_for_or_memory_is_short(tmp_path, jobs, gib):
+    record = run(tmp_path, [stage(tmp_path, "a", gib=gib), stage(tmp_path, "b", gib=gib)], jobs)
+    assert not overlap(record["a"], record["b"])
+
+
+def test_a_failure_begins_nothing_more_and_what_runs_is_kept(tmp_path, capsys):
+    stages = [stage(tmp_path, "bad", fails=True, takes_s=0), stage(tmp_path, "good", takes_s=0.8)]
+    stages += [stage(tmp_path, "after_bad", "bad"), stage(tmp_path, "after_good", "good")]
+    with pytest.raises(ValueError, match="stage bad failed: it was told to .its output: .*bad.txt"):
+        run(tmp_path, stages, jobs=2)
+    assert "bad: failed (it was told to); waiting for good" in capsys.readouterr().out
+    assert [one.name for one in stages if read_manifest(one.folder)] == ["good"]
+    assert not compare_with_disk(stages[1]).runs
+
+
+def test_ctrl_c_ends_every_stage_that_runs(tmp_path, monkeypatch):
+    def stop(table):
+        if len([one for one in stages if one.folder.is_dir()]) == 2:
+            raise KeyboardInterrupt
+
+    stages = [stage(tmp_path, "a", takes_s=60), stage(tmp_path, "b", takes_s=60)]
+    monkeypatch.setattr(StageTable, "watch", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, stages, jobs=2)
+    assert multiprocessing.active_children() == []  # a minute before they would have ended
+
+
+def test_threads_follow_from_the_graph_and_not_from_jobs(tmp_path, monkeypatch):
+    monkeypatch.setattr("recipes.pipeline.schedule.cores", lambda: 4)
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    graph = [
+        ("base",),
+        ("sft", "base"),
+        ("reward", "sft"),
+        ("ppo", "reward", "sft"),
+        ("dpo", "sft"),
+        ("last", "ppo", "dpo"),
+    ]
+    stages = [stage(tmp_path, *names, takes_s=0) for names in graph]
+    wanted = {
+        "base": 4,
+        "sft": 4,
+        "reward": 2,
+        "ppo": 2,
+        "dpo": 2,
+        "last": 4,
+    }  # dpo runs beside reward, then beside ppo
+    assert {folder.name: threads for folder, threads in threads_of(stages).items()} == wanted
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert [threads_of(stages)[tmp_path / name] for name in ("base", "dpo")] == [3, 2]
+    record = run(tmp_path, stages[:2], jobs=1)
+    assert record["base"]["threads"] == "3"
+
+
+def test_the_time_left_is_that_of_the_longest_way_or_of_all_over_the_jobs(tmp_path):
+    stages = [stage(tmp_path, "a"), stage(tmp_path, "b", "a"), stage(tmp_path, "c", "a"), stage(tmp_path, "d", "a")]
+    seconds = {"a": 10.0, "b": 20.0, "c": 20.0, "d": 20.0}
+    assert wall_s(stages, seconds, jobs=1) == 70
+    assert wall_s(stages, seconds, jobs=2) == 35
+    assert wall_s(stages, seconds, jobs=3) == 30  # a, then the three
