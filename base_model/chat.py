@@ -100,6 +100,22 @@ def render_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str | Sequence[Mes
     return ids if tokenizer.bos_token_id is None else [tokenizer.bos_token_id, *ids]
 
 
+def check_prompt(prompt: object, name: str = "prompt") -> None:
+    """Raise ValueError unless a prompt is text, or a list of messages with role and text, and not empty. A template may refuse more."""
+    if not isinstance(prompt, (str, list, tuple)):
+        raise ValueError(
+            f"field '{name}' must be text or a list of messages, found {type(prompt).__name__} {str(prompt)[:40]}"
+        )
+    if not (prompt.strip() if isinstance(prompt, str) else prompt):
+        raise ValueError(f"field '{name}' is empty")
+    for number, message in enumerate([] if isinstance(prompt, str) else prompt, start=1):
+        is_message = isinstance(message, Mapping) and {"role", "content"} <= message.keys()
+        if not is_message or not all(isinstance(message[key], str) for key in ("role", "content")):
+            raise ValueError(
+                f"field '{name}': message {number} must be {{'role': ..., 'content': text}}, found {str(message)[:60]}"
+            )
+
+
 def plain_prompt(messages: Sequence[Message]) -> str:
     """Messages as text for a model that knows no chat template. Raises ValueError for an unknown role."""
     lines = []

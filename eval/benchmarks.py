@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from jinja2 import TemplateError
 from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 
@@ -170,20 +171,52 @@ class BatchedLM(TemplateLM):
         )
 
 
+# ---- checking them
+
+
+def check_documents(benchmark: Benchmark, task: Any, docs: Any, seed: int) -> None:
+    """Raise ValueError, naming task and document, where one that will be asked has no question, no choices or no right answer."""
+    if not len(docs):
+        raise ValueError(f"{task.config.task}: there are no documents to ask")
+    chosen, _ = _chosen(docs, benchmark, seed)
+    for i in chosen:
+        try:
+            _check_document(task, docs[i])
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError, TemplateError) as error:
+            what = f"no field {error}" if isinstance(error, KeyError) else str(error)
+            raise ValueError(f"{task.config.task}, document {i + 1}: {what}") from None
+
+
+def _check_document(task: Any, doc: dict) -> None:
+    target = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)
+    if target is None or target == []:
+        raise ValueError("the right answer (doc_to_target) is null or an empty list")
+    if task.OUTPUT_TYPE != "multiple_choice":
+        return
+    choices = task.doc_to_choice(doc)
+    if not choices or not all(isinstance(choice, str) and choice for choice in choices):
+        raise ValueError(f"the choices must be texts, none of them empty, found {choices!r}")
+    if not is_plain_choice(task):
+        return
+    for right in target if isinstance(target, list) else [target]:
+        is_there = right in choices if isinstance(right, str) else right in range(len(choices))
+        if not is_there:
+            raise ValueError(f"the right answer {right!r} is none of the {len(choices)} choices")
+
+
 # ---- running them
 
 
 def measure(
-    lm: BatchedLM, benchmark: Benchmark, task: Any, seed: int
+    lm: BatchedLM, benchmark: Benchmark, task: Any, seed: int, docs: Any = None
 ) -> tuple[list[dict], list[Metric], dict[str, Any]]:
-    """Items, metrics and notes of one task. Raises NonFiniteError where the model gives NaN."""
-    docs = task.eval_docs
+    """Items, metrics and notes of one task. docs: its documents, where they are loaded. Raises NonFiniteError where the model gives NaN."""
+    docs = task.eval_docs if docs is None else docs
     shots = benchmark.num_fewshot if benchmark.num_fewshot is not None else task.config.num_fewshot or 0
     task.set_config(key="num_fewshot", value=shots)
     task.set_fewshot_seed(seed=seed)
     has_template = task.OUTPUT_TYPE == "generate_until" and lm.tokenizer.chat_template is not None
-    parts = _parts(docs, benchmark)
-    chosen = even_indices(parts, benchmark.limit, seed) if parts else sample_indices(len(docs), benchmark.limit, seed)
+    chosen, parts = _chosen(docs, benchmark, seed)
     by_doc = []
     for i in chosen:
         by_doc.append((docs[i], _requests(task, docs[i], i, shots, lm.apply_chat_template if has_template else None)))
@@ -199,6 +232,14 @@ def measure(
     if parts:
         notes["parts"] = _values_of_parts(items, [parts[i] for i in chosen], metrics)
     return items, metrics, notes | _choice_notes(items)
+
+
+def _chosen(docs, benchmark: Benchmark, seed: int) -> tuple[list[int], list[str] | None]:
+    """The documents that are asked, and the part that each of all belongs to."""
+    parts = _parts(docs, benchmark)
+    if parts:
+        return even_indices(parts, benchmark.limit, seed), parts
+    return sample_indices(len(docs), benchmark.limit, seed), None
 
 
 def _parts(docs, benchmark: Benchmark) -> list[str] | None:

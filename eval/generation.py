@@ -23,6 +23,7 @@ import torch
 from base_model.chat import render_prompt
 from eval.results import Metric, item_hash
 from eval.scorer import context_length
+from eval.suite import references_of
 from eval.texts import TEXT_METRICS, repetition
 
 CPU_CACHE_BYTES = 2**29  # keys and values held at once while generating on a CPU
@@ -154,17 +155,19 @@ def measure(
 ) -> tuple[list[dict], list[Metric], dict[str, Any]]:
     """Items, metrics and notes of one generation set.
 
-    rows: {"prompt": text or messages, "completion": reference (may be absent), any other column}. cluster: a column whose equal
+    rows: {"prompt": text or messages, "completion": its references (`eval.suite.references_of`; metrics against them are over the rows
+    that have some), any other column}. Columns are those of all rows; a row without one has None there. cluster: a column whose equal
     values mark items that belong together. optimised: judges that a training stage maximised. answer: how prompts are answered.
     """
     prompts = [row["prompt"] for row in rows]
-    references = [row.get("completion") for row in rows]
-    references = [r if isinstance(r, str) or r is None else r[-1]["content"] for r in references]
+    references = [references_of(row) for row in rows]
+    first_references = [texts[0] if texts else None for texts in references]
     outputs, cut = answer(model, tokenizer, prompts, decoding)
     texts = [output.text for output in outputs]
-    others = {key: [row.get(key) for row in rows] for key in rows[0] if key not in ("prompt", "completion")}
-    judged = judge_outputs(judges or {}, prompts, texts, {**others, "reference": references})
-    has_references = all(reference is not None for reference in references)
+    names = dict.fromkeys(name for row in rows for name in row if name not in ("prompt", "completion"))
+    others = {name: [row.get(name) for row in rows] for name in names}
+    told = {"reference": first_references} | ({"references": references} if max(map(len, references)) > 1 else {})
+    judged = judge_outputs(judges or {}, prompts, texts, {**others, **told})
     items = []
     for i, (row, output) in enumerate(zip(rows, outputs, strict=True)):
         scores = {
@@ -174,30 +177,37 @@ def measure(
             **repetition(output.text),
             **{judge: given[i] for judge, given in judged.items()},
         }
-        if has_references:
+        if references[i]:
             for metric in metrics:
                 scores.update(TEXT_METRICS[metric].score(output.text, references[i]))
+        asked = references[i] if len(references[i]) > 1 else first_references[i]
         item = {
             "set": name,
             "kind": "generation",
-            "item": item_hash(prompts[i], references[i], {k: v[i] for k, v in others.items()}),
+            "item": item_hash(prompts[i], asked, {key: row[key] for key in others if key in row}),
             "prompt": prompts[i],
             "output": output.text,
-            "reference": references[i],
+            "reference": first_references[i],
             "scores": scores,
         }
+        item |= {"other_references": references[i][1:]} if len(references[i]) > 1 else {}
         item |= {"special_tokens": output.special_tokens} if output.special_tokens else {}
         item |= {"label": row["kind"]} if isinstance(row.get("kind"), str) else {}
         item |= {"cluster": str(row[cluster])} if cluster else {}
         items.append(item)
-    found = _metrics(name, metrics if has_references else (), judged, optimised)
+    found = _metrics(name, metrics if any(references) else (), judged, optimised, {len(r) for r in references if r})
     if sum(item["scores"]["bigrams"] for item in items):
         found.append(Metric(name, "distinct_2", "ratio", ("distinct_bigrams", "bigrams"), higher_is_better=None))
     found.append(Metric(name, "unique_outputs", "given", (), higher_is_better=None, given=len(set(texts)) / len(texts)))
-    return items, found, {"prompts_cut": cut, "special_tokens": sum(o.special_tokens > 0 for o in outputs)}
+    notes = {"prompts_cut": cut, "special_tokens": sum(o.special_tokens > 0 for o in outputs)}
+    without = sum(not texts for texts in references) if any(references) else 0
+    return items, found, notes | ({"without_reference": without} if without else {})
 
 
-def _metrics(name: str, families: Sequence[str], judges: Mapping, optimised: Sequence[str]) -> list[Metric]:
+def _metrics(
+    name: str, families: Sequence[str], judges: Mapping, optimised: Sequence[str], reference_counts: set[int]
+) -> list[Metric]:
+    nrefs = str(*reference_counts) if len(reference_counts) == 1 else "var"
     found = [
         Metric(
             name,
@@ -215,7 +225,9 @@ def _metrics(name: str, families: Sequence[str], judges: Mapping, optimised: Seq
         for metric, (aggregate, fields, unit) in made.names.items():
             is_headline = metric in ("rougeL", "bleu")
             found.append(
-                Metric(name, metric, aggregate, fields, unit=unit, is_headline=is_headline, signature=made.signature())
+                Metric(
+                    name, metric, aggregate, fields, unit=unit, is_headline=is_headline, signature=made.signature(nrefs)
+                )
             )
     found += [
         Metric(name, "stop_rate", "proportion", ("stop_rate",), is_headline=True),

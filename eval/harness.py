@@ -25,6 +25,7 @@ from base_model.precision import find_device
 from eval import generation, likelihood
 from eval.checks import checks_of
 from eval.generation import Decoding, Judge
+from eval.inputs import Tasks, check_inputs, load_documents
 from eval.results import Evaluation, Metric, measured
 from eval.scorer import NonFiniteError, Scorer
 from eval.suite import Suite, read_set
@@ -38,6 +39,7 @@ def evaluate(
     reference: Path | str | None = None,
     out: Path | str | None = None,
     progress: bool = True,
+    tasks: Tasks | None = None,
 ) -> Evaluation:
     """Measure a causal checkpoint (folder or hub id).
 
@@ -45,7 +47,8 @@ def evaluate(
     `judges_once_there` where they are given); any other was handed in by a training stage, scores every generation set, and is marked as
     optimised.
     reference: checkpoint for KL(model || reference), where the suite has `kl`.
-    out: folder for eval.json and samples.jsonl.
+    out: folder for eval.json and samples.jsonl. tasks: what `eval.inputs.check_inputs` returned for this suite, where it was called.
+    Before anything is measured, all that the suite names is read and checked (`eval.inputs`).
     Raises NonFiniteError for a model of NaNs (after writing an eval.json that says so), ValueError for a judge that is missing
     and for a checkpoint that is no causal language model.
     """
@@ -55,13 +58,14 @@ def evaluate(
         raise ValueError(f"suite '{suite.name}' asks for the judge '{missing[0]}', and none of that name was given")
     with _untouched_random_state():
         model, tokenizer = load_checkpoint(checkpoint)
+        tasks = check_inputs(suite, tokenizer, tasks)
         result = Evaluation(str(checkpoint), suite.describe(), [], environment=environment_of(model))
         result.loaded_items, result.weights_sha256 = [], weights_sha256(checkpoint)
         try:
             random_init = random_init_row(
                 model, tokenizer, suite, judges, cache=out and Path(out).parent / ".random_init"
             )
-            _measure_sets(result, suite, model, tokenizer, judges, reference, progress, random_init)
+            _measure_sets(result, suite, tasks, model, tokenizer, judges, reference, progress, random_init)
         except NonFiniteError as error:
             result.failure = f"{checkpoint} can't be measured: {error}"
             result.metrics = []
@@ -77,6 +81,7 @@ def evaluate(
 def _measure_sets(
     result: Evaluation,
     suite: Suite,
+    tasks: Tasks,
     model,
     tokenizer,
     judges,
@@ -118,13 +123,13 @@ def _measure_sets(
             cluster=made.cluster,
         )
         record(name, *found, began_s)
-    if suite.benchmark_sets:
-        from eval import benchmarks, tasks  # late: lm-eval takes a second to import
+    if tasks:
+        from eval import benchmarks  # late: lm-eval takes a second to import
 
         lm = benchmarks.BatchedLM(scorer, tokenizer)
-        for benchmark, task in tasks.load_tasks(suite.benchmark_sets, suite.include_path):
+        for benchmark, task, docs in tasks:
             began_s = time.monotonic()
-            record(task.config.task, *benchmarks.measure(lm, benchmark, task, suite.seed), began_s)
+            record(task.config.task, *benchmarks.measure(lm, benchmark, task, suite.seed, docs), began_s)
     if suite.kl_set and reference is not None:
         from eval import preference
 
@@ -158,7 +163,7 @@ def random_init_row(
     torch.manual_seed(suite.seed)
     untrained = AutoModelForCausalLM.from_config(model.config, dtype=torch.float32).to(model.device).eval()
     result = Evaluation("random weights", short.describe(), [], loaded_items=[])
-    _measure_sets(result, short, untrained, tokenizer, named, None, False, {})
+    _measure_sets(result, short, load_documents(short), untrained, tokenizer, named, None, False, {})
     keys = ("value", "low", "high", "n")
     row = {f"{m['set']}/{m['name']}": {key: m[key] for key in keys} for m in result.metrics}
     if path:

@@ -37,7 +37,7 @@ class _TextMetric(evaluate.Metric):
         made = TEXT_METRICS[self.family]
         pairs = zip(predictions, references, strict=True)
         items = [
-            {"item": str(i), "scores": made.score(output, reference)} for i, (output, reference) in enumerate(pairs)
+            {"item": str(i), "scores": made.score(output, [reference])} for i, (output, reference) in enumerate(pairs)
         ]
         return {
             name: estimate(Metric(self.family, name, aggregate, fields), items).value

@@ -124,6 +124,11 @@ def statistics_of(metric: Metric, items: Sequence[dict]) -> np.ndarray:
     return stats_NK
 
 
+def scored(metric: Metric, items: Sequence[dict]) -> list[dict]:
+    """The items that have the metric's scores: all, but for metrics against a reference where some items have none."""
+    return [item for item in items if all(name in item["scores"] for name in metric.fields)]
+
+
 def clusters_of(items: Sequence[dict]) -> list | None:
     """Cluster of each item where items come in groups, else None."""
     clusters = [item.get("cluster", item["item"]) for item in items]
@@ -134,6 +139,7 @@ def estimate(metric: Metric, items: Sequence[dict]) -> Estimate:
     """Value and 95 % interval over items or their clusters (`eval.statistics`)."""
     if metric.aggregate == "given":
         return Estimate(float(metric.given), math.nan, math.nan, len(items))
+    items = scored(metric, items)
     stats_NK, clusters = statistics_of(metric, items), clusters_of(items)
     if metric.aggregate in ("mean", "proportion"):
         return statistics.mean_interval(stats_NK[:, 0], clusters=clusters)
@@ -150,7 +156,7 @@ def why_undefined(metric: Metric) -> str:
 
 def difference(metric: Metric, items_a: Sequence[dict], items_b: Sequence[dict]) -> Difference:
     """Paired difference A - B. Raises ValueError unless both hold the same items."""
-    by_item = {item["item"]: item for item in items_b}
+    items_a, by_item = scored(metric, items_a), {item["item"]: item for item in scored(metric, items_b)}
     hashes = [item["item"] for item in items_a]
     if set(hashes) != set(by_item) or len(hashes) != len(by_item):
         raise ValueError(f"{metric.key}: the two models were not asked the same items, so they can't be compared")

@@ -25,13 +25,16 @@ import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from base_model.chat import check_prompt
 from base_model.checkpoints import sha256_file
 from base_model.documents import Source, expand, list_files, read_rows
 from eval.texts import TEXT_METRICS
+
+RESERVED_COLUMNS = frozenset({"prompts", "completions"})  # judge(prompts, completions, **columns)
 
 
 @dataclass(frozen=True)
@@ -200,12 +203,49 @@ class Suite:
 
 
 def read_set(made: LikelihoodSet | GenerationSet | KLSet, seed: int) -> list[dict[str, Any]]:
-    """Rows of a set, sampled to its limit."""
-    required = ("text",) if isinstance(made, LikelihoodSet) else ("prompt",)
-    rows = [row.fields for row in read_rows(Source(made.path, columns=made.columns), required)]
+    """Rows of a set, sampled to its limit. Raises BadRows naming file, row and field for one that cannot be asked."""
+    is_text = isinstance(made, LikelihoodSet)
+    required, check = (("text",), _check_text) if is_text else (("prompt",), partial(_check_question, made))
+    rows = [row.fields for row in read_rows(Source(made.path, columns=made.columns), required, check=check)]
     if not rows:
         raise ValueError(f"{made.path} holds no rows")
     return [rows[i] for i in sample_indices(len(rows), made.limit, seed)]
+
+
+def _check_text(fields: Mapping[str, Any]) -> None:
+    if not fields["text"].strip():
+        raise ValueError("field 'text' is empty")
+
+
+def _check_question(made: GenerationSet | KLSet, fields: Mapping[str, Any]) -> None:
+    check_prompt(fields["prompt"])
+    references_of(fields)
+    cluster = made.cluster if isinstance(made, GenerationSet) else None
+    if cluster and fields.get(cluster) is None:
+        raise ValueError(f"field '{cluster}' (cluster) is missing; the row has {', '.join(map(str, fields))}")
+    if taken := RESERVED_COLUMNS.intersection(fields):
+        raise ValueError(f"field '{min(taken)}' has a name that judges are called with; rename the column")
+
+
+def references_of(fields: Mapping[str, Any]) -> list[str]:
+    """A row's references: its `completion`, a text, a list of texts, or messages that end with the assistant's; [] where it has none.
+
+    Raises ValueError for anything else."""
+    completion = fields.get("completion")
+    if completion is None:
+        return []
+    if isinstance(completion, str):
+        return [completion]
+    if isinstance(completion, (list, tuple)) and completion:
+        if all(isinstance(text, str) for text in completion):
+            return list(completion)
+        last = completion[-1]
+        if isinstance(last, Mapping) and last.get("role") == "assistant" and isinstance(last.get("content"), str):
+            return [last["content"]]
+    raise ValueError(
+        f"field 'completion' must be a text, a list of texts (several references), or messages that end with the assistant's, "
+        f"found {str(completion)[:60]!r}"
+    )
 
 
 def sample_indices(count: int, limit: int | None, seed: int) -> list[int]:

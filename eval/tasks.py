@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import functools
 import logging
@@ -104,13 +105,37 @@ def _beside(path: str, yaml_path: Path) -> str:
 
 def _read_splits(files: dict[str, str], mapped: Callable[[Row], dict[str, Any] | None], **unused) -> Any:
     import datasets
+    from pyarrow import ArrowException
 
-    return datasets.DatasetDict(
-        {
-            split: datasets.Dataset.from_list([made for row in read_rows(Source(path), ()) if (made := mapped(row))])
-            for split, path in files.items()
-        }
-    )
+    def split_of(path: str) -> Any:
+        rows = [(row.location, made) for row in read_rows(Source(path), ()) if (made := mapped(row))]
+        try:
+            return datasets.Dataset.from_list([made for _, made in rows])
+        except (ArrowException, OverflowError) as error:
+            raise ValueError(_mixed_types(rows) or f"{path}: its rows make no table: {error}") from None
+
+    return datasets.DatasetDict({split: split_of(path) for split, path in files.items()})
+
+
+def _mixed_types(rows: Sequence[tuple[str, dict[str, Any]]]) -> str | None:
+    """The first row, by its location, with a value that no Arrow column holds together with those before; None where there is none."""
+    import pyarrow
+
+    def is_refused(values: list) -> bool:
+        try:
+            pyarrow.array(values)
+        except (pyarrow.ArrowException, OverflowError):
+            return True
+        return False
+
+    for name in dict.fromkeys(name for _, row in rows for name in row):
+        values = [row.get(name) for _, row in rows]
+        if is_refused(values):
+            first = bisect.bisect_left(
+                range(len(values)), True, key=lambda i, values=values: is_refused(values[: i + 1])
+            )
+            return f"{rows[first][0]}: field '{name}' is of another type than in the rows before, or too large a number"
+    return None
 
 
 def _mapping(benchmark: Benchmark) -> Callable[[Row], dict[str, Any] | None]:

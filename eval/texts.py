@@ -1,7 +1,8 @@
 """Scores of one output against its reference: ROUGE, BLEU and chrF statistics, exact match, token F1, repetition.
 
-A scorer takes (output, reference) and returns named numbers (or lists of summed statistics) for one item; `TEXT_METRICS` says
-which metrics follow from them. rouge_score's argument order is (target, prediction).
+A scorer takes (output, references) and returns named numbers (or lists of summed statistics) for one item; `TEXT_METRICS` says
+which metrics follow from them. Of several references ROUGE, exact match and F1 take the one that gives the highest value, as rouge_score
+and SQuAD do; BLEU and chrF take them as sacrebleu does. rouge_score's argument order is (target, prediction).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import string
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 ROUGE_TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 
@@ -23,9 +24,9 @@ Scores = dict[str, float | list[float]]
 class TextMetric:
     """A family of metrics made by one scorer: `names` maps each metric to (aggregate, item scores, unit)."""
 
-    score: Callable[[str, str], Scores]
+    score: Callable[[str, Sequence[str]], Scores]
     names: dict[str, tuple[str, tuple[str, ...], str]]
-    signature: Callable[[], str]
+    signature: Callable[..., str]  # of how many references an item has, as sacrebleu writes it: "1", "3", "var"
 
 
 @cache
@@ -35,9 +36,9 @@ def _rouge_scorer():
     return RougeScorer(list(ROUGE_TYPES), use_stemmer=False, split_summaries=False)
 
 
-def rouge(output: str, reference: str) -> Scores:
+def rouge(output: str, references: Sequence[str]) -> Scores:
     """F-measures in [0, 1], no stemming; rougeLsum takes each line as a sentence."""
-    found = _rouge_scorer().score(target=reference, prediction=output)
+    found = _rouge_scorer().score_multi(targets=references, prediction=output)
     return {name: found[name].fmeasure for name in ROUGE_TYPES}
 
 
@@ -48,15 +49,16 @@ def _sacrebleu(name: str):
     return {"bleu": BLEU, "chrf": CHRF}[name]()
 
 
-def bleu_statistics(output: str, reference: str) -> Scores:
+def bleu_statistics(output: str, references: Sequence[str]) -> Scores:
     """sacrebleu's counts of one segment: lengths, matching n-grams, n-grams; see `results.bleu`."""
-    score = _sacrebleu("bleu").corpus_score([output], [[reference]])
+    score = _sacrebleu("bleu").corpus_score([output], [[reference] for reference in references])
     return {"bleu": [score.sys_len, score.ref_len, *score.counts, *score.totals]}
 
 
-def chrf_statistics(output: str, reference: str) -> Scores:
+def chrf_statistics(output: str, references: Sequence[str]) -> Scores:
     """sacrebleu's counts of one segment for chrF2; see `results.chrf`."""
-    return {"chrf": list(_sacrebleu("chrf")._extract_corpus_statistics([output], [[reference]])[0])}
+    streams = [[reference] for reference in references]
+    return {"chrf": list(_sacrebleu("chrf")._extract_corpus_statistics([output], streams)[0])}
 
 
 def normalise(answer: str) -> str:
@@ -65,17 +67,21 @@ def normalise(answer: str) -> str:
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", answer).split())
 
 
-def exact_match(output: str, reference: str) -> Scores:
-    return {"exact_match": float(normalise(output) == normalise(reference))}
+def exact_match(output: str, references: Sequence[str]) -> Scores:
+    return {"exact_match": float(normalise(output) in map(normalise, references))}
 
 
-def token_f1(output: str, reference: str) -> Scores:
+def token_f1(output: str, references: Sequence[str]) -> Scores:
     """SQuAD's F1 of normalised words; 1 where both are empty, 0 where one is."""
-    said, wanted = normalise(output).split(), normalise(reference).split()
+    said = normalise(output).split()
+    return {"f1": max(_f1(said, normalise(reference).split()) for reference in references)}
+
+
+def _f1(said: list[str], wanted: list[str]) -> float:
     if not said or not wanted:
-        return {"f1": float(said == wanted)}
+        return float(said == wanted)
     common = sum((Counter(said) & Counter(wanted)).values())
-    return {"f1": 2 * common / (len(said) + len(wanted))}
+    return 2 * common / (len(said) + len(wanted))
 
 
 def repetition(output: str) -> Scores:
@@ -95,22 +101,32 @@ def _version(package: str) -> str:
     return version(package)
 
 
+def _signature(name: str, nrefs: str = "1") -> str:
+    metric = _sacrebleu(name)
+    metric.corpus_score(["a"], [["a"]])  # the signature learns the number of references here
+    return str(metric.get_signature()).replace("nrefs:1", f"nrefs:{nrefs}")
+
+
+def _best_of(nrefs: str) -> str:
+    return "" if nrefs == "1" else f", the best of an item's references (nrefs:{nrefs})"
+
+
+def _rouge_signature(nrefs: str = "1") -> str:
+    return f"rouge_score {_version('rouge_score')}, F-measure, no stemming, Lsum by line{_best_of(nrefs)}"
+
+
+def _squad(nrefs: str = "1") -> str:
+    return f"SQuAD normalisation{_best_of(nrefs)}"
+
+
 TEXT_METRICS: dict[str, TextMetric] = {
     "rouge": TextMetric(
         rouge,
         _means(ROUGE_TYPES),
-        lambda: f"rouge_score {_version('rouge_score')}, F-measure, no stemming, Lsum by line",
+        _rouge_signature,
     ),
-    "bleu": TextMetric(bleu_statistics, {"bleu": ("bleu", ("bleu",), "0-100")}, lambda: str(_signature("bleu"))),
-    "chrf": TextMetric(chrf_statistics, {"chrf": ("chrf", ("chrf",), "0-100")}, lambda: str(_signature("chrf"))),
-    "exact_match": TextMetric(
-        exact_match, {"exact_match": ("proportion", ("exact_match",), "")}, lambda: "SQuAD normalisation"
-    ),
-    "f1": TextMetric(token_f1, _means(["f1"]), lambda: "SQuAD normalisation"),
+    "bleu": TextMetric(bleu_statistics, {"bleu": ("bleu", ("bleu",), "0-100")}, partial(_signature, "bleu")),
+    "chrf": TextMetric(chrf_statistics, {"chrf": ("chrf", ("chrf",), "0-100")}, partial(_signature, "chrf")),
+    "exact_match": TextMetric(exact_match, {"exact_match": ("proportion", ("exact_match",), "")}, _squad),
+    "f1": TextMetric(token_f1, _means(["f1"]), _squad),
 }
-
-
-def _signature(name: str) -> str:
-    metric = _sacrebleu(name)
-    metric.corpus_score(["a"], [["a"]])  # the signature learns the number of references here
-    return str(metric.get_signature())

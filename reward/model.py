@@ -141,12 +141,12 @@ class RewardModel:
                 "the score would be read at the wrong token; set model.config.pad_token_id"
             )
 
-    @classmethod
-    def load(cls, folder: Path | str, device: Any = None) -> "RewardModel":
-        """Read a checkpoint in float32. device None: an accelerator if there is one.
+    @staticmethod
+    def check(folder: Path | str) -> Any:
+        """The config of a checkpoint that can be a reward model; its weights are not read.
 
         Raises FileNotFoundError if it is not there, ValueError if it is not a one-label classification checkpoint."""
-        from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+        from transformers import AutoConfig
 
         if not (Path(folder) / "config.json").is_file():
             raise FileNotFoundError(
@@ -155,6 +155,16 @@ class RewardModel:
         config = AutoConfig.from_pretrained(folder)
         if not any("SequenceClassification" in name for name in config.architectures or []):
             raise ValueError(f"{folder} is a {config.architectures} checkpoint, not a reward model with a scalar head")
+        if config.num_labels != 1:
+            raise ValueError(f"{folder}: a reward model has 1 label, this one has {config.num_labels}")
+        return config
+
+    @classmethod
+    def load(cls, folder: Path | str, device: Any = None) -> "RewardModel":
+        """Read a checkpoint in float32. device None: an accelerator if there is one. Raises as `check` does."""
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        config = cls.check(folder)
         model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
         model = model.to(device or find_device()).eval()
         return cls(

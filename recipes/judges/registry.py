@@ -32,31 +32,56 @@ RATING_PROMPT = (
 
 
 def resolve(names: Sequence[str]) -> dict[str, Judge]:
-    """{name: judge}. Raises ValueError for a name that is nowhere, with those there are."""
-    return {name: _resolve(name) for name in names}
+    """{name: judge}. Raises ValueError for a name that is nowhere, with those there are, and for one that cannot be used."""
+    return {name: _find(name)() for name in names}
+
+
+def check_judges(names: Sequence[str]) -> None:
+    """Raise as `resolve` would, without reading a reward model's weights or asking an endpoint."""
+    for name in names:
+        _find(name)
 
 
 def judges_of(suite: Suite) -> dict[str, Judge]:
     """The judges that a suite names, and those of its `judges_once_there` whose runs are finished."""
-    there = [name for name in suite.judges_once_there if read_manifest(name) is not None]
-    return resolve([*suite.judges, *there])
+    return resolve(judge_names(suite))
 
 
-def _resolve(name: str) -> Judge:
+def judge_names(suite: Suite) -> list[str]:
+    """Names of the judges that a suite asks for now: those of its `judges_once_there` only if their runs are finished."""
+    return [*suite.judges, *(name for name in suite.judges_once_there if read_manifest(name) is not None)]
+
+
+def _find(name: str) -> Callable[[], Judge]:
+    """What makes the judge of a name."""
     if name == "tinytown_gold":
         from recipes.tinytown.rubric import gold_judge
 
-        return gold_judge
+        return lambda: gold_judge
     if name in own_metrics():
-        return importlib.import_module(f"recipes.metrics.{name}").score
+        score = _own_metric(name)
+        return lambda: score
     if re.match(r"https?://", name):
-        return endpoint_judge(name)
+        judge = endpoint_judge(name)
+        return lambda: judge
     if (Path(name) / "config.json").is_file():
         from reward.model import RewardModel
 
-        return RewardModel.load(Path(name)).score
+        RewardModel.check(Path(name))
+        return lambda: RewardModel.load(Path(name)).score
     known = ", ".join(["tinytown_gold", *own_metrics()])
     raise ValueError(f"no judge '{name}'; there are {known}, a reward model's folder, or https://host/v1#MODEL")
+
+
+def _own_metric(name: str) -> Judge:
+    file = METRICS / f"{name}.py"
+    try:
+        score = getattr(importlib.import_module(f"recipes.metrics.{name}"), "score", None)
+    except Exception as error:  # whatever a person's file may raise
+        raise ValueError(f"{file} cannot be imported: {type(error).__name__}: {error}") from error
+    if not callable(score):
+        raise ValueError(f"{file} has no function score(prompts, completions, **columns)")
+    return score
 
 
 def own_metrics() -> list[str]:

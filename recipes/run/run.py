@@ -63,6 +63,7 @@ class Run:
         self._began_s = time.monotonic()
         self._progress_s = 0.0
         self._lock: Any = None
+        self._tasks: Any = None  # of the suite, loaded when the run began
 
     @classmethod
     def start(
@@ -85,6 +86,7 @@ class Run:
         described = [record.describe_parent(parent) for parent in parents]
         run = cls(stage, run_config, _plain(config), described, [record.describe_data(path) for path in data])
         if run.is_main:
+            run._check_evaluation()
             run._open()
         run._set_seed()
         if run_config.resume:
@@ -92,6 +94,21 @@ class Run:
             run.resume_from = str(newest) if newest else None
             run.note("resumed_from", newest.name if newest else None)
         return run
+
+    def _check_evaluation(self) -> None:
+        """Open all that the evaluation will read, with the first parent's tokenizer: nothing of it is to be found out after training."""
+        if self.config.evaluation is None:
+            return
+        from transformers import AutoTokenizer
+
+        from eval.inputs import check_inputs
+        from eval.suite import Suite
+        from recipes.judges.registry import check_judges, judge_names
+
+        suite = Suite.load(self.config.evaluation)
+        check_judges(judge_names(suite))
+        folder = record.parent_folder(self.parents[0]) if self.parents else None
+        self._tasks = check_inputs(suite, AutoTokenizer.from_pretrained(folder) if folder else None)
 
     def _open(self) -> None:
         started = self.dir / "started.json"
@@ -267,6 +284,7 @@ class Run:
             judges={**judges_of(suite), **judges},
             reference=Path(reference) if reference else None,
             out=self.dir,
+            tasks=self._tasks,
         )
         return evaluation.summary()
 
@@ -352,7 +370,7 @@ def _plain(config: Any) -> dict[str, Any]:
             merged.update(_plain(item))
         return merged
     values = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else dict(config)
-    for transient in ("output_dir", "overwrite", "resume"):  # where and how often, not what
+    for transient in ("output_dir", "overwrite", "resume", "evaluation"):  # where and how often, not what
         values.pop(transient, None)
     return json.loads(json.dumps(values, default=str))
 

@@ -31,7 +31,7 @@ OUTPUTS = [
 def items_of(family: str, outputs=OUTPUTS, references=REFERENCES) -> list[dict]:
     made = TEXT_METRICS[family]
     return [
-        {"item": str(i), "scores": made.score(o, r)} for i, (o, r) in enumerate(zip(outputs, references, strict=True))
+        {"item": str(i), "scores": made.score(o, [r])} for i, (o, r) in enumerate(zip(outputs, references, strict=True))
     ]
 
 
@@ -84,12 +84,46 @@ def test_degenerate_outputs_get_sacrebleus_score_and_no_warning(outputs, recwarn
 
 def test_exact_match_and_f1_by_hand():
     assert normalise("  The  Cat, sat!") == "cat sat"
-    assert exact_match("The cat.", "a cat")["exact_match"] == 1
-    assert exact_match("The cats.", "a cat")["exact_match"] == 0
+    assert exact_match("The cat.", ["a cat"])["exact_match"] == 1
+    assert exact_match("The cats.", ["a cat"])["exact_match"] == 0
     # "cat sat mat" against "cat sat": 2 common, F = 2*2/(3+2)
-    assert token_f1("The cat sat, mat", "a cat sat")["f1"] == pytest.approx(0.8)
-    assert token_f1("", "the")["f1"] == 1  # both are empty after normalisation
-    assert token_f1("", "cat")["f1"] == 0
+    assert token_f1("The cat sat, mat", ["a cat sat"])["f1"] == pytest.approx(0.8)
+    assert token_f1("", ["the"])["f1"] == 1  # both are empty after normalisation
+    assert token_f1("", ["cat"])["f1"] == 0
+
+
+MORE = [
+    "The cat sat there.\nWarm it was.",
+    "All day rain fell.",
+    "Nora went home with red apples.",
+    "",
+    "He knew not.",
+    "A dog.",
+]
+
+
+@pytest.mark.parametrize("family", ["bleu", "chrf"])
+def test_of_several_references_sacrebleu_is_asked(family):
+    from sacrebleu.metrics import BLEU, CHRF
+
+    made = TEXT_METRICS[family]
+    items = [
+        {"item": str(i), "scores": made.score(output, list(pair))}
+        for i, (output, *pair) in enumerate(zip(OUTPUTS, REFERENCES, MORE, strict=True))
+    ]
+    metric = {"bleu": BLEU, "chrf": CHRF}[family]()
+    expected = metric.corpus_score(OUTPUTS, [REFERENCES, MORE])
+    assert estimate(Metric("s", family, family, (family,)), items).value == pytest.approx(expected.score, abs=1e-9)
+    assert made.signature("2") == str(metric.get_signature())
+
+
+def test_of_several_references_the_nearest_counts():
+    from rouge_score.rouge_scorer import RougeScorer
+
+    expected = RougeScorer(["rougeL"]).score_multi([REFERENCES[0], MORE[0]], OUTPUTS[0])["rougeL"].fmeasure
+    assert TEXT_METRICS["rouge"].score(OUTPUTS[0], [REFERENCES[0], MORE[0]])["rougeL"] == expected
+    assert exact_match("One cat.", ["A dog.", "one cat"])["exact_match"] == 1
+    assert token_f1("cat sat mat", ["dog", "cat sat"])["f1"] == pytest.approx(0.8)
 
 
 def test_a_repeated_phrase_has_few_distinct_bigrams():

@@ -109,7 +109,7 @@ def test_a_judge_that_a_later_stage_makes_is_there_once_that_stage_is_finished(t
     folder = str(tmp_path / "gold")
     made = {"path": "x.jsonl", "judges": ["tinytown_gold"], "judges_once_there": [folder]}
     suite = Suite(generation={"answers": made})
-    monkeypatch.setattr(judges, "_resolve", lambda name: name)
+    monkeypatch.setattr(judges, "_find", lambda name: lambda: name)
     assert list(judges.judges_of(suite)) == ["tinytown_gold"]
     (tmp_path / "gold").mkdir()
     (tmp_path / "gold" / "config.json").write_text("{}")  # unfinished: no record yet

@@ -56,6 +56,27 @@ def test_a_finished_run_is_not_overwritten_unless_asked(tmp_path, tokenizer):
     run._lock.close()
 
 
+@pytest.mark.parametrize(
+    ("suite", "said"),
+    [
+        (None, "there is no suite at .*suite.yaml"),
+        ("likelihod: {x: x.jsonl}", "unknown key 'likelihod' in .*suite.yaml; did you mean 'likelihood'"),
+        ("likelihood: {x: nowhere.jsonl}", "no file or folder at nowhere.jsonl"),
+        ("generation: {x: {path: FILE, judges: [nobody]}}", "no judge 'nobody'; there are tinytown_gold, "),
+        ("likelihood: {x: FILE}", "FILE:1: field 'text' is missing; the row has prompt"),
+        ("{benchmarks: [no_such_task], generation: {x: FILE}}", "'no_such_task' is no task"),
+    ],
+)
+def test_what_the_evaluation_will_read_is_opened_before_the_run_touches_its_folder(tmp_path, suite, said):
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"prompt": "Hi"}\n')
+    if suite:
+        (tmp_path / "suite.yaml").write_text(suite.replace("FILE", str(file)))
+    with pytest.raises((ValueError, FileNotFoundError), match=said.replace("FILE", ".*rows.jsonl")):
+        start(tmp_path / "a", evaluation=str(tmp_path / "suite.yaml"))
+    assert not (tmp_path / "a").exists()
+
+
 def test_a_folder_of_other_files_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(ValueError, match="holds files that no run made"):
