@@ -101,7 +101,7 @@ def make_trainer(
     from reward.model import check_tokenizer
     from reward.train import order_rows, trainer_arguments
     from sft.arrow import token_counts, write_dataset
-    from sft.attention import ease_attention
+    from sft.forward import ease_forward, ease_head
     from sft.lora import peft_config
 
     adapter = peft_config(lora) if lora is not None and lora.use_peft else None
@@ -111,9 +111,6 @@ def make_trainer(
         raise ValueError("the reference is the very model that is trained; load it a second time")
     keep_freed_memory()
     check_tokenizer(tokenizer)
-    for each in (model, reference):
-        if each is not None:
-            ease_attention(each, find_precision(config.precision))
     context = model.config.max_position_embeddings
     counts = Counter() if counts is None else counts
     columns = ("prompt_ids", "chosen_ids", "rejected_ids")
@@ -134,6 +131,8 @@ def make_trainer(
         precompute_ref_log_probs=True,
         **config.losses(),
     )
+    for each in filter(None, (model, reference)):
+        ease_forward(each, find_precision(config.precision))
     trainer = _trainer_class()(
         model=model,
         ref_model=reference,
@@ -144,6 +143,8 @@ def make_trainer(
         callbacks=list(callbacks),
         cache=cache,
     )
+    if not trainer.use_weighting:
+        ease_head(trainer.model, has_mean_logits=True)
     if callbacks:  # they say what there is to say
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)

@@ -185,23 +185,45 @@ def shared_tensors(model: nn.Module) -> tuple[GPTConfig, dict[str, tuple[Tensor,
     return config, tensors
 
 
-def effective_parameter(model: nn.Module, name: str) -> Tensor:
+def effective_parameter(model: nn.Module, name: str, *, trained: bool = False) -> Tensor:
     """The parameter that the model's forward pass uses under a plain name such as `model.layers.0.mlp.up_proj.weight`:
-    W + sum of scaling * B A over the active LoRA adapters of that layer. Raises ValueError for other kinds of adapter."""
+    W + sum of scaling * B A over the active LoRA adapters of that layer; trained: as a function of what is trained, with a gradient.
+
+    Raises ValueError for other kinds of adapter."""
     path, _, part = name.rpartition(".")
     module = model.get_submodule(path)
     if not hasattr(module, "base_layer"):
-        return getattr(module, part).data
-    base = getattr(module.get_base_layer(), part).data
+        found = getattr(module, part)
+        return found if trained else found.data
+    base = getattr(module.get_base_layer(), part)
+    base = base if trained else base.data
     active = [] if module.disable_adapters or module.merged else module.active_adapters
-    for adapter in (adapter for adapter in active if adapter in getattr(module, "lora_A", ())):
+    for adapter in active:
+        if adapter in getattr(module, "lora_embedding_A", ()):
+            raise ValueError(f"{path} has an adapter on an embedding that is not read here; merge the adapter first")
+        if adapter not in getattr(module, "lora_A", ()):
+            continue
         if adapter in module.lora_variant or module.lora_bias[adapter]:
             raise ValueError(
                 f"{path} has a LoRA variant (DoRA or a bias) that is not read here; merge the adapter first"
             )
         if part == "weight":
-            base = base + module.get_delta_weight(adapter).detach().to(base.dtype)
+            delta = module.get_delta_weight(adapter).to(base.dtype)
+            base = base + (delta if trained else delta.detach())
     return base
+
+
+def trained_tensors(model: nn.Module, config: GPTConfig) -> dict[str, Tensor]:
+    """Every parameter of a `GPT` but its head's, as a function of the parameters of the Hugging Face model (adapters applied).
+
+    A gradient of one reaches what is trained of the other. Raises ValueError as `effective_parameter` does."""
+    tensors = {}
+    for ours, source in layout(config).items():
+        if ours != "head.weight":
+            parts = [effective_parameter(model, name, trained=True) for name in source.names]
+            stacked = parts[0] if len(parts) == 1 else torch.cat(parts)
+            tensors[ours] = stacked.t() if source.is_transposed else stacked
+    return tensors
 
 
 def from_hf(hf_model: nn.Module) -> GPT:

@@ -215,12 +215,11 @@ def make_trainer(
     from base_model.precision import find_precision, keep_freed_memory
     from reward.model import check_tokenizer
     from sft.arrow import token_counts, write_dataset
-    from sft.attention import ease_attention
+    from sft.forward import ease_forward
     from sft.lora import peft_config
 
     keep_freed_memory()
     check_tokenizer(tokenizer)
-    ease_attention(model, find_precision(config.precision))
     model.config.pad_token_id = tokenizer.pad_token_id
     context = model.config.max_position_embeddings
     counts = Counter() if counts is None else counts
@@ -241,6 +240,7 @@ def make_trainer(
         adapter.task_type = "SEQ_CLS"
         adapter.modules_to_save = ["score"]  # the new head has no pretrained part to adapt
     args = trainer_arguments(RewardConfig, config, context=context, output_dir=output_dir, seed=seed)
+    ease_forward(model, find_precision(config.precision))
 
     class PairRewardTrainer(training.Resumable, RewardTrainer):
         """TRL's, going on from a checkpoint as if it had never stopped."""

@@ -140,9 +140,10 @@ def make_trainer(
     from transformers import PrinterCallback, ProgressCallback, TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
+    from base_model.hf import unwrap
     from base_model.precision import find_precision, keep_freed_memory
     from base_model.tokenizer import padding_id
-    from sft.attention import ease_attention
+    from sft.forward import ease_forward, ease_head
 
     class WholeBatchesTrainer(Resumable, SFTTrainer):
         """An epoch is whole global batches, so that any number of processes makes the same steps; every held-out row is measured."""
@@ -174,7 +175,6 @@ def make_trainer(
                 logs["num_tokens"] = state.num_input_tokens_seen
 
     keep_freed_memory()
-    ease_attention(model, find_precision(config.precision))
     flash = "flash" in (getattr(model.config, "_attn_implementation", None) or "")
     args = trainer_arguments(
         SFTConfig,
@@ -187,6 +187,7 @@ def make_trainer(
         include_num_input_tokens_seen="non_padding",
         ddp_find_unused_parameters=False,  # every trained weight takes part in every step
     )
+    ease_forward(unwrap(model), find_precision(config.precision))
     # Several processes would fill an epoch's last, partial batch with rows that they have seen already.
     args.dataloader_drop_last = len(dataset) >= rows_per_step(args)
     trainer = WholeBatchesTrainer(
@@ -198,6 +199,7 @@ def make_trainer(
         processing_class=tokenizer,
         callbacks=[TrueTokenCount(), *callbacks],
     )
+    ease_head(trainer.model)
     if callbacks:  # they say what there is to say
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
