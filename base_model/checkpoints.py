@@ -118,11 +118,14 @@ def damage(folder: Path | str) -> str | None:
         expected = json.loads((folder / SEAL).read_text(encoding="utf-8"))
     except ValueError:
         return f"{SEAL} is not readable"
-    for name, digest in expected.items():
-        if not (folder / name).is_file():
+    if not isinstance(expected, dict) or not expected:
+        return f"{SEAL} holds no checksums"
+    found = sha256_folder(folder)
+    for name in {**expected, **found}:
+        if name not in found:
             return f"{name} is missing"
-        if sha256_file(folder / name) != digest:
-            return f"{name} does not match its checksum"
+        if found[name] != expected.get(name):
+            return f"{name} does not match its checksum" if name in expected else f"{name} is not in {SEAL}"
     return None
 
 
@@ -150,7 +153,11 @@ def newest_sealed(parent: Path | str) -> Path | None:
     return None
 
 
-def keep_newest(parent: Path | str, count: int) -> None:
-    """Remove all but the newest `count` checkpoints. Keep at least 2, so that there is one to fall back on if the newest is damaged."""
-    for folder in checkpoints(parent)[count:]:
+def keep_newest(parent: Path | str, count: int, step: int | None = None) -> None:
+    """Remove all but the newest `count` checkpoints. Keep at least 2, so that there is one to fall back on if the newest is damaged.
+
+    step: the newest there should be, just written. Later ones go too: the run went back before them, and makes them again."""
+    found = checkpoints(parent)
+    kept = [folder for folder in found if step is None or step_of(folder) <= step][:count]
+    for folder in set(found) - set(kept):
         shutil.rmtree(folder, ignore_errors=True)

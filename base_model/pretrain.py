@@ -59,6 +59,7 @@ def pretrain(
     sample: Callable[[GPT], list[str]] | None = None,
     checkpoints: Path | None = None,
     resume_from: Path | str | None = None,
+    mark: Callable[[Path], None] = lambda folder: None,
     log: Callable[[dict[str, Any]], None] = lambda metrics: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     tracker_dir: Path | None = None,
@@ -69,7 +70,8 @@ def pretrain(
     loader.batch(i) is micro-batch i of this process; step s reads micro-batches s accumulation ... (s + 1) accumulation - 1.
     validation: a loader whose batches 0, 1, ... are measured. token_bytes_V: UTF-8 bytes of each token, for bits per byte.
     sample: called on the model now and then, its texts are logged. checkpoints: folder for training state; resume_from: one of its
-    `checkpoint-<step>`. log: gets one dict with "step" (steps done) for each line; progress: gets (steps done, all steps).
+    `checkpoint-<step>`; mark: writes what else each should hold. log: gets one dict with "step" (steps done) for each line; progress:
+    gets (steps done, all steps).
     Raises ValueError at a loss that is not finite, naming step and batch (the checkpoints before it stay).
     """
     config = config.for_processes(join_processes().num_processes)
@@ -142,9 +144,8 @@ def pretrain(
             _show_samples(accelerator, wrapped, sample, log, done, bar)
         if checkpoints is not None and config.save_every and done % config.save_every == 0 and not is_last:
             notes = {"precision": precision, "config": asdict(config)}
-            save_training_state(
-                checkpoints, done, wrapped, optimizers, accelerator, notes, keep=config.keep_checkpoints
-            )
+            keep = config.keep_checkpoints
+            save_training_state(checkpoints, done, wrapped, optimizers, accelerator, notes, keep=keep, mark=mark)
     bar.close()
     for tracker in accelerator.trackers:
         tracker.finish()

@@ -10,7 +10,7 @@ There is no pickle in it. Tensors that FSDP has split over processes are stored 
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +40,11 @@ def save_training_state(
     notes: dict[str, Any],
     *,
     keep: int = 2,
+    mark: Callable[[Path], None] = lambda folder: None,
 ) -> Path:
     """Write `parent/checkpoint-<step>`, sealed, and remove all but the newest `keep`. Every process must call it.
 
+    mark: writes what else the folder should hold, before it is sealed.
     model and optimizers are those that `accelerator.prepare` returned. Returns the folder once it is on disk.
     """
     model = accelerator.unwrap_model(model)
@@ -57,8 +59,9 @@ def save_training_state(
             save_file(random, partial / RANDOM)
             scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else None
             (partial / STATE).write_text(json.dumps({"step": step, "loss_scale": scaler, **notes}, indent=1) + "\n")
+            mark(partial)
             seal(partial)
-        keep_newest(parent, keep)
+        keep_newest(parent, keep, step)
     accelerator.wait_for_everyone()
     return folder
 

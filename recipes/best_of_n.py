@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> Path:
     if reward.cut_to is None:  # as in PPO: an answer's text may be more tokens than were sampled
         reward.cut_to = reward.model.config.max_position_embeddings
     result = evaluate_best_of_n(config.model, suite, reward.score, config.n, judges=judges_of(suite))
-    result.save(run.dir)
+    result.save(run.out)
     run.note("seconds_per_prompt", result.cost["seconds_per_prompt"])
     return run.finish()
 

@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> Path:
     run = Run.start("clean", run_config, (config, cleaning), data=files)
     scores: dict[str, Any] = {}
     for name, (source, settings) in jobs.items():
-        folder = run.dir / name
+        folder = run.out / name
         if run_config.resume and (folder / "cleaning.json").is_file():  # whole, or it would not be there
             record = json.loads((folder / "cleaning.json").read_text(encoding="utf-8"))
         else:

@@ -10,7 +10,6 @@ answers, the judge of --preferences_config orders, and each round is a run with 
 """
 
 import sys
-import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,9 +105,8 @@ def train(
     if is_own_reference and run.resume_from is None:
         run.note("largest_start_margin_nats", check_start(trainer))
     trained = sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad)
-    began_s = time.monotonic()
-    trainer.train(resume_from_checkpoint=run.resume_from)
-    run.note("training_s", round(time.monotonic() - began_s, 2))
+    with run.training():
+        trainer.train(resume_from_checkpoint=run.resume_from)
     run.note("displacement_nats", {"lowest": watch.lowest_nats, "last": watch.last_nats})
     run.check(
         "chosen answers stay likely",
@@ -120,8 +118,8 @@ def train(
     if lora.use_peft and run.is_main:
         from sft.lora import load_adapted, merge, save_adapter
 
-        save_adapter(model, run.dir / "adapter", parent=config.model, weights=weights)
-        model = merge(model if weights is None else load_adapted(config.model, run.dir / "adapter"))
+        save_adapter(model, run.out / "adapter", parent=config.model, weights=weights)
+        model = merge(model if weights is None else load_adapted(config.model, run.out / "adapter"))
     return model, {"steps": trainer.state.global_step, "trained_parameters": trained}
 
 

@@ -49,16 +49,21 @@ def trace(folder: Path | str, expected_sha256: str | None = None) -> Node:
         for parent in manifest["parents"]
     ]
     for data in manifest["data"]:
-        found = describe_data(data["path"])["sha256"]
         state = "from a hub" if data["sha256"] is None else data["sha256"][:12]
-        wrong = (
-            []
-            if found == data["sha256"]
-            else [f"{data['path']} is {'missing' if found is None else 'not what was trained on'}"]
-        )
-        children.append(Node(f"data {data['path']}  {state}", tuple(wrong)))
+        children.append(Node(f"data {data['path']}  {state}", tuple(filter(None, [data_problem(data)]))))
     label = f"{folder}  [{manifest['stage']}, seed {manifest['seed']}]  {weights_sha256(folder)[:12]}"
     return Node(label, tuple(problems), tuple(children))
+
+
+def data_problem(data: dict[str, Any]) -> str | None:
+    """What is wrong with data as a record has it ({path, sha256}), if anything."""
+    try:
+        found = describe_data(data["path"])["sha256"]
+    except (FileNotFoundError, ValueError):
+        return f"{data['path']} is missing"
+    if found == data["sha256"]:
+        return None
+    return f"{data['path']} is {'missing' if found is None else 'not what was trained on'}"
 
 
 def trace_hub(parent: dict[str, Any]) -> Node:

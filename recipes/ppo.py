@@ -9,7 +9,6 @@ and end the run with --alarm_action stop. What it gained is measured against its
 """
 
 import dataclasses
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -88,9 +87,8 @@ def main(argv: list[str] | None = None) -> Path:
         peft_config=peft_config(lora) if lora.use_peft else None,
         eval_judges=resolve(config.judges),
     )
-    began_s = time.monotonic()
-    trainer.train(resume_from_checkpoint=run.resume_from)
-    run.note("training_s", round(time.monotonic() - began_s, 2))
+    with run.training():
+        trainer.train(resume_from_checkpoint=run.resume_from)
     write_evidence(run, trainer)
     model, facts = finished_policy(run, trainer, config.model, lora)
     return run.finish(model, tokenizer, judges={"reward_model": reward.score}, reference=config.model, **facts)
@@ -161,11 +159,11 @@ def finished_policy(run: Run, trainer: Any, parent: str, lora: LoRAConfig) -> tu
     }
     if not (lora.use_peft and run.is_main):
         return policy, facts
-    save_adapter(policy, run.dir / "adapter", parent=parent, weights=weights)
-    merged = merge(load_adapted(parent, run.dir / "adapter"))
-    save_checkpoint(merged, trainer.processing_class, run.dir)
+    save_adapter(policy, run.out / "adapter", parent=parent, weights=weights)
+    merged = merge(load_adapted(parent, run.out / "adapter"))
+    save_checkpoint(merged, trainer.processing_class, run.out)
     prompts = trainer.prompts.batch(range(min(4, len(trainer.prompts)))).ids
-    run.note("merge", dataclasses.asdict(verify_merge(parent, run.dir / "adapter", run.dir, prompts)))
+    run.note("merge", dataclasses.asdict(verify_merge(parent, run.out / "adapter", run.out, prompts)))
     return merged, facts
 
 

@@ -76,12 +76,12 @@ def main(argv: list[str] | None = None) -> Path:
     verdicts = judge(run, config, questions, "verdicts")
     counts: Counter[str] = Counter()
     train, heldout = split_by_prompt(sound_pairs(questions, verdicts, counts), config.heldout_fraction, run_config.seed)
-    write_preferences(run.dir / "train.jsonl", train)
-    write_preferences(run.dir / "heldout.jsonl", heldout)
+    write_preferences(run.out / "train.jsonl", train)
+    write_preferences(run.out / "heldout.jsonl", heldout)
     if config.fit_pairs_per_prompt:  # apart, since DPO does not want them: nobody's policy gives such answers
         fit_questions = ask_about_fit(train, config.fit_pairs_per_prompt, run_config.seed)
         fit = sound_pairs(fit_questions, judge(run, config, fit_questions, "fit_verdicts"), Counter())
-        write_preferences(run.dir / "train_fit.jsonl", fit)
+        write_preferences(run.out / "train_fit.jsonl", fit)
         run.note("fit_pairs", len(fit))
     made = [answer for of_prompt in answers for answer in of_prompt]
     known = [verdict.probability for verdict in verdicts if verdict.probability is not None]

@@ -122,19 +122,21 @@ def main(argv: list[str] | None = None) -> Path | None:
     for folder in lead_in:
         start = ShardLoader(folder, config.context_length, rows, **place)
         loader = InTurn(start, loader, text.lead_in_steps * training.accumulation)
-    result = pretrain(
-        GPT(config),
-        loader,
-        training,
-        validation=validation,
-        token_bytes_V=token_bytes(tokenizer),
-        sample=lambda model: sample(model, tokenizer, text.sample_prompts, run_config.seed),
-        checkpoints=run.checkpoints,
-        resume_from=run.resume_from,
-        log=run.log,
-        progress=run.progress,
-        tracker_dir=run.dir / "tensorboard",
-    )
+    with run.training():
+        result = pretrain(
+            GPT(config),
+            loader,
+            training,
+            validation=validation,
+            token_bytes_V=token_bytes(tokenizer),
+            sample=lambda model: sample(model, tokenizer, text.sample_prompts, run_config.seed),
+            checkpoints=run.checkpoints,
+            resume_from=run.resume_from,
+            mark=run.mark,
+            log=run.log,
+            progress=run.progress,
+            tracker_dir=run.out / "tensorboard",
+        )
     run.note("precision", result.precision)
     run.note("flops", flops_per_token(config) * result.tokens)
     run.note("validation", result.metrics)

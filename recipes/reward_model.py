@@ -11,7 +11,6 @@ length bias, and, with --policy and --gold, agreement with a gold judge on a pol
 
 import json
 import random
-import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -84,7 +83,7 @@ def main(argv: list[str] | None = None) -> Path:
     if not run.is_main:
         return run.finish()
     quality = measure_quality(run, config, members, train, heldout)
-    write_text_atomically(run.dir / "quality.json", json.dumps(quality, indent=1, allow_nan=False) + "\n")
+    write_text_atomically(run.out / "quality.json", json.dumps(quality, indent=1, allow_nan=False) + "\n")
     run.note("quality", quality)
     run.note("findings", findings(quality))
     run.note("tables", tables(quality))  # the report shows them
@@ -131,7 +130,7 @@ def train_member(run, config, training, lora, tokenizer, train: list[dict], memb
     from reward.train import finished, load_for_reward, make_trainer
     from sft.training import whole_model
 
-    folder, seed = run.dir / "ensemble" / f"seed-{run.config.seed + member}", run.config.seed + member
+    folder, seed = run.out / "ensemble" / f"seed-{run.config.seed + member}", run.config.seed + member
     if (folder / "config.json").is_file():
         return RewardModel.load(folder), {}
     trainer = make_trainer(
@@ -145,12 +144,11 @@ def train_member(run, config, training, lora, tokenizer, train: list[dict], memb
         callbacks=run.callbacks if member == 0 else (),
     )
     trained = sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad)
-    began_s = time.monotonic()
-    trainer.train(resume_from_checkpoint=run.resume_from if member == 0 else None)
+    with run.training():
+        trainer.train(resume_from_checkpoint=run.resume_from if member == 0 else None)
     model, _ = whole_model(trainer)
     if not run.is_main:
         return None, {}
-    run.note("training_s", round(time.monotonic() - began_s, 2))
     cut_to = longest_row(config, training) if training.cut_long_prompts else None
     reward = finished(model, tokenizer, train, config.reference_answers, seed, cut_to=cut_to)
     run.note("scale", {"reward_mean": reward.mean, "reward_std": reward.std})

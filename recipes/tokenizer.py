@@ -88,7 +88,7 @@ def main(argv: list[str] | None = None) -> Path:
     first = config.validation_documents
     end = first + config.tokenizer_documents if config.tokenizer_documents else None
     tokenizer = make_tokenizer(config, _shown(islice(read_texts(data.source, counts), first, end), "tokenizer"))
-    tokenizer.save_pretrained(run.dir)
+    tokenizer.save_pretrained(run.out)
     texts = read_texts(data.source)
     kept_back = list(islice(texts, first))
     parts = {"training": (config.shards or run.dir / "shards", until(texts, cut))}
@@ -98,7 +98,7 @@ def main(argv: list[str] | None = None) -> Path:
         validation = since(read_texts(data.source), cut)
     elif kept_back:
         lines = (json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in kept_back)
-        write_text_atomically(run.dir / "validation.jsonl", "".join(lines))  # what a suite measures bits per byte on
+        write_text_atomically(run.out / "validation.jsonl", "".join(lines))  # what a suite measures bits per byte on
         validation = iter(kept_back)
     if config.lead_in_data:
         lead_in = read_texts(replace(data.source, path=config.lead_in_data))
@@ -107,7 +107,8 @@ def main(argv: list[str] | None = None) -> Path:
         parts["validation"] = (config.validation_shards or run.dir / "validation", validation)
     run.note("bad_rows_skipped", counts.skipped)
     for part, (folder, texts) in parts.items():
-        index = write_shards(_shown(texts, f"{part} shards"), tokenizer, folder, shard_tokens=config.shard_tokens)
+        shown, shard_tokens = _shown(texts, f"{part} shards"), config.shard_tokens
+        index = write_shards(shown, tokenizer, run.inside(folder), shard_tokens=shard_tokens)
         facts = {name: getattr(index, name) for name in ("documents", "tokens", "bytes", "vocab_size", "dtype")}
         run.note(part, {**facts, "folder": str(folder)})
         rate = index.bytes / index.tokens

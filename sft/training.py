@@ -118,7 +118,7 @@ class Resumable:
         finally:
             self.args.save_total_limit = limit
         if self.args.should_save and limit:
-            keep_newest(self.args.output_dir, limit)
+            keep_newest(self.args.output_dir, limit, self.state.global_step)
 
 
 def make_trainer(

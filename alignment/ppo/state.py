@@ -165,7 +165,7 @@ def save(trainer: Any) -> Path:
             (partial / RNG).write_text(json.dumps(rng), encoding="utf-8")
             (partial / STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
             seal(partial)
-        keep_newest(folder.parent, args.save_total_limit)
+        keep_newest(folder.parent, args.save_total_limit, trainer.state.global_step)
     accelerator.wait_for_everyone()
     return folder
 

@@ -99,11 +99,11 @@ def main(argv: list[str] | None = None) -> Path:
     sources = [source for _, _, entry in config.sources() for source in _sources_of(entry).values()]
     files = [path for source in sources for path in list_files(source) or [source.path]]
     run = Run.start("data", run_config, config, data=files)
-    tallies = write_parts(run.dir, config, seed=run_config.seed, progress=run.progress)
+    tallies = write_parts(run.out, config, seed=run_config.seed, progress=run.progress)
     for tally in tallies:
         print(tally.told())
     run.note("sources", {f"{t.kind}.{t.name}": {"read": t.read, **t.rows, **t.left_out} for t in tallies})
-    (run.dir / "README.md").write_text(card(run.dir, tallies, config, run_config.seed), encoding="utf-8")
+    (run.out / "README.md").write_text(card(run.out, tallies, config, run_config.seed), encoding="utf-8")
     return run.finish()
 
 

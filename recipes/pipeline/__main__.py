@@ -21,8 +21,8 @@ from pathlib import Path
 
 from recipes.pipeline.graph import CONFIG_TYPES, DATA_RECIPES, PipelineConfig, Stage, build, decider, estimate
 from recipes.run.cli import command, parse
+from recipes.run.folder import FolderLock
 from recipes.run.record import read_manifest
-from recipes.run.run import lock_folder
 
 
 def main(argv: list[str] | None = None) -> Path | None:
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> Path | None:
         return None
     root = Path(config.output_dir)
     root.mkdir(parents=True, exist_ok=True)
-    lock = lock_folder(root)
+    lock = FolderLock(root)
     began_s = time.monotonic()
     if any(stage.recipe not in DATA_RECIPES for stage in stages):
         preload_training_packages()

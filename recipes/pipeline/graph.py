@@ -10,6 +10,7 @@ from typing import Any
 
 from recipes.pipeline.fingerprint import stage_inputs
 from recipes.run.cli import load_yaml, reject_unknown
+from recipes.run.folder import is_interrupted
 from recipes.run.record import read_manifest
 from recipes.run.run import require_deepspeed
 
@@ -242,9 +243,11 @@ def decider(config: PipelineConfig) -> Callable[[Stage], Decision]:
 
 def compare_with_disk(stage: Stage) -> Decision:
     """Does it run, as far as its own folder and its inputs tell?"""
-    if read_manifest(stage.folder) is None:
-        interrupted = (stage.folder / "started.json").is_file()
-        return Decision(stage, True, "interrupted: goes on" if interrupted else "not there yet", resume=interrupted)
+    if is_interrupted(stage.folder):
+        return Decision(stage, True, "interrupted: goes on", resume=True)
+    manifest = read_manifest(stage.folder)
+    if manifest is None:
+        return Decision(stage, True, "not there yet")
     file = stage.fingerprint_file
     before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     changed = [what for what, digest in stage.inputs().items() if before.get(what) != digest]

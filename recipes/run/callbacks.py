@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+from accelerate import PartialState
 from transformers import TrainerCallback
 
 from base_model.checkpoints import seal
@@ -22,11 +23,15 @@ class RunCallback(TrainerCallback):
                 raise ValueError(
                     f"{name} is {value} at step {state.global_step}: stopped; the last good checkpoint is kept"
                 )
-        self.run.log({"step": state.global_step, **logs})
+        if "train_loss" not in logs:  # the last line's mean is of the steps of this life alone
+            self.run.log({"step": state.global_step, **logs})
 
     def on_step_end(self, args, state, control, **kwargs):
         self.run.progress(state.global_step, state.max_steps)
 
     def on_save(self, args, state, control, **kwargs):
+        PartialState().wait_for_everyone()  # each process has written its part
         if state.is_world_process_zero:
-            seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            self.run.mark(folder)
+            seal(folder)

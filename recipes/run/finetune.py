@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -119,9 +118,8 @@ def tune(
         heldout=heldout or None,
         callbacks=run.callbacks,
     )
-    began_s = time.monotonic()
-    trainer.train(resume_from_checkpoint=run.resume_from)
-    run.note("training_s", round(time.monotonic() - began_s, 2))
+    with run.training():
+        trainer.train(resume_from_checkpoint=run.resume_from)
     run.note("training_peak_bytes", peak_memory_bytes())
     run.note("parameters", {"trained": trained, "total": total})
     if heldout:
@@ -133,7 +131,7 @@ def tune(
     }
     model, weights = whole_model(trainer)
     if lora.use_peft and run.is_main:
-        save_adapter(model, run.dir / "adapter", parent=parent, weights=weights)
+        save_adapter(model, run.out / "adapter", parent=parent, weights=weights)
         model = _merged(run, parent, tokenizer, rows)
     return model, facts
 
@@ -186,10 +184,10 @@ def _merged(run: Run, parent: str, tokenizer: PreTrainedTokenizerBase, rows: Dat
     from recipes.run.run import save_checkpoint
     from sft.lora import load_adapted, merge, verify_merge
 
-    merged = merge(load_adapted(parent, run.dir / "adapter"))
-    save_checkpoint(merged, tokenizer, run.dir)
+    merged = merge(load_adapted(parent, run.out / "adapter"))
+    save_checkpoint(merged, tokenizer, run.out)
     prompts = [row["input_ids"][:32] for row in rows.select(range(min(4, len(rows))))]
-    check = verify_merge(parent, run.dir / "adapter", run.dir, prompts)
+    check = verify_merge(parent, run.out / "adapter", run.out, prompts)
     run.note("merge", asdict(check))
     run.check(
         "merged model is the adapted one",

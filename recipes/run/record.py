@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from base_model.checkpoints import sha256_file, sha256_folder
-from base_model.documents import Source
+from base_model.documents import Source, expand, list_files
+from recipes.run.folder import OWN, is_interrupted
 
 PACKAGES = (
     "torch",
@@ -24,7 +25,6 @@ PACKAGES = (
     "lm_eval",
     "datatrove",
 )
-TRAINING_STATE = "checkpoints"  # a run's folder for resuming: not part of the checkpoint, left out of its hashes
 WEIGHTS = ("*.safetensors",)
 
 
@@ -103,7 +103,7 @@ def describe_parent(parent: Path | str) -> dict[str, Any]:
         folder = hub_snapshot(parent)
         revision = {"revision": folder.name}
     manifest = read_manifest(folder)
-    if manifest is None and (folder / "started.json").is_file():
+    if manifest is None and is_interrupted(folder):
         raise ValueError(
             f"the parent {folder} has no manifest.json: its stage did not finish; run it again with --resume"
         )
@@ -161,22 +161,25 @@ def weights_sha256(folder: Path | str) -> str:
 
 def run_files(folder: Path | str) -> dict[str, str]:
     """{name: sha256} of what a run leaves to its users: everything but training state, its own record and working files."""
-    own = ("manifest.json", "started.json", "log.jsonl", "README.md", ".lock", ".progress.json")
-    skipped = (TRAINING_STATE + "/", "tensorboard/")
-    found = sha256_folder(folder)
-    return {name: digest for name, digest in found.items() if name not in own and not name.startswith(skipped)}
+    return {name: digest for name, digest in sha256_folder(folder).items() if name.split("/")[0] not in OWN}
 
 
 def describe_data(path: Path | str) -> dict[str, Any]:
-    """{path, sha256}: of a file, of a folder's files together; a name that is not on this disk (a hub id) has sha256 None."""
+    """{path, sha256}: of a file, of the files of a folder or glob together; a hub id has sha256 None.
+
+    Raises FileNotFoundError for what is neither here nor can be a hub id."""
     import hashlib
 
-    place = Path(Source(str(path)).path)  # without a split behind it
+    source = Source(str(path))  # without a split behind it
+    place = Path(expand(source.path))
     if place.is_file():
         return {"path": str(path), "sha256": sha256_file(place)}
     if place.is_dir():
-        return {"path": str(path), "sha256": hashlib.sha256(json.dumps(sha256_folder(place)).encode()).hexdigest()}
-    return {"path": str(path), "sha256": None}
+        digests = sha256_folder(place)
+    else:
+        digests = {str(file): sha256_file(file) for file in list_files(source)}
+    together = hashlib.sha256(json.dumps(digests).encode()).hexdigest()
+    return {"path": str(path), "sha256": together if digests else None}
 
 
 def tokenizer_hashes(folder: Path | str) -> dict[str, str | None]:

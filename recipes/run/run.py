@@ -6,24 +6,39 @@
 
 `finish` saves the checkpoint, loads it back from disk through the Auto classes, evaluates THAT, and writes the model card and, last of
 all and atomically, `manifest.json`. A folder without a manifest is unfinished. Only process 0 of a distributed run writes.
+What a stage makes goes to `run.out`, and lies in the run's folder once it is finished (folder.py).
 """
 
 import dataclasses
-import fcntl
 import importlib.util
 import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from base_model.checkpoints import newest_sealed, remove_partials, write_text_atomically
+from base_model.checkpoints import checkpoints, newest_sealed, remove_partials, step_of, write_text_atomically
 from recipes.run import record
+from recipes.run.folder import (
+    LOG,
+    MANIFEST,
+    PROGRESS,
+    TRAINING_STATE,
+    UNFINISHED,
+    FolderLock,
+    differences,
+    inputs_inside,
+    open_folder,
+    read_record,
+    take_place,
+)
 from recipes.run.quiet import quiet_bars
 
+MARK = "run.json"  # in each checkpoint: whose it is
 OWN_LOOPS = ("pretrain", "ppo")  # not transformers' Trainer: their checkpoints hold whole tensors, whatever split them
 
 
@@ -55,14 +70,20 @@ class Run:
         self.stage, self.config, self.settings = stage, run_config, settings
         self.parents, self.data = parents, data
         self.dir = Path(run_config.output_dir)
-        self.checkpoints = self.dir / record.TRAINING_STATE
+        self.out = self.dir / UNFINISHED  # what the stage makes; moved into `dir` when the run is finished
+        self.checkpoints = self.dir / TRAINING_STATE
         self.resume_from: str | None = None
         self.is_main = int(os.environ.get("RANK", "0")) == 0
         self.notes: dict[str, Any] = {}
         self.checks: list[dict[str, Any]] = []
         self._began_s = time.monotonic()
-        self._progress_s = 0.0
-        self._lock: Any = None
+        self._training_began_s: float | None = None
+        self._trained_s = 0.0
+        self._progress, self._progress_s = (0, 0), 0.0
+        self._before: dict[str, Any] = {}  # what the lives before this one took
+        self._log_file = self.dir / LOG
+        self._is_log_cut = False
+        self._lock: FolderLock | None = None
         self._tasks: Any = None  # of the suite, loaded when the run began
 
     @classmethod
@@ -83,6 +104,11 @@ class Run:
         """
         quiet_bars()
         _check_deepspeed(stage)
+        for inside in inputs_inside(Path(run_config.output_dir), [*parents, *data]):
+            raise ValueError(
+                f"{inside} lies in {run_config.output_dir}, the run's own folder, and a run does not replace what it is made "
+                "from; give another --output_dir"
+            )
         described = [record.describe_parent(parent) for parent in parents]
         run = cls(stage, run_config, _plain(config), described, [record.describe_data(path) for path in data])
         if run.is_main:
@@ -90,9 +116,7 @@ class Run:
             run._open()
         run._set_seed()
         if run_config.resume:
-            newest = newest_sealed(run.checkpoints)
-            run.resume_from = str(newest) if newest else None
-            run.note("resumed_from", newest.name if newest else None)
+            run._find_checkpoint()
         return run
 
     def _check_evaluation(self) -> None:
@@ -110,22 +134,10 @@ class Run:
         folder = record.parent_folder(self.parents[0]) if self.parents else None
         self._tasks = check_inputs(suite, AutoTokenizer.from_pretrained(folder) if folder else None)
 
-    def _open(self) -> None:
-        started = self.dir / "started.json"
-        if (
-            self.dir.is_dir()
-            and any(self.dir.iterdir())
-            and not started.is_file()
-            and not (self.dir / "manifest.json").is_file()
-        ):
-            raise ValueError(f"{self.dir} holds files that no run made; give another --output_dir")
-        self.dir.mkdir(parents=True, exist_ok=True)
-        self._lock = lock_folder(self.dir)
-        if (self.dir / "manifest.json").is_file() and not self.config.overwrite:
-            raise ValueError(
-                f"{self.dir} holds a finished run; pass --overwrite to replace it, or another --output_dir"
-            )
-        settings = {
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides the run's result: a run is resumed, and a checkpoint is one of its own, only where all of it is the same."""
+        return {
             "stage": self.stage,
             "seed": self.config.seed,
             "config": self.settings,
@@ -134,23 +146,33 @@ class Run:
             **_batch_of_processes(self.settings),
             **_split_of_weights(self.stage),
         }
-        if self.config.resume and started.is_file():
-            before = json.loads(started.read_text(encoding="utf-8"))
-            differing = _differences(before, settings)
-            if differing:
-                raise ValueError(
-                    f"{self.dir} was started with other settings ({'; '.join(differing)}): resume with those, or start anew"
-                )
-        else:
-            self._clear()
-            write_text_atomically(started, json.dumps(settings, indent=1) + "\n")
-        remove_partials(self.dir)
 
-    def _clear(self) -> None:
-        (self.dir / "manifest.json").unlink(missing_ok=True)  # first: from here on the folder is visibly unfinished
-        for path in self.dir.iterdir():
-            if path.name != ".lock":
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    def _open(self) -> None:
+        self._lock = open_folder(self.dir, self.identity, overwrite=self.config.overwrite, resume=self.config.resume)
+        self._before = read_record(self.dir / PROGRESS) or {}
+        if (self.dir / MANIFEST).is_file():  # the run that is there keeps its log until it is replaced
+            self._log_file = self.out / LOG
+
+    def _find_checkpoint(self) -> None:
+        """The newest whole checkpoint, with the notes that it was made with. Damaged ones go: their steps are made again."""
+        newest = newest_sealed(self.checkpoints)
+        if newest and (made := read_record(newest / MARK)):
+            if differing := differences(made["run"], self.identity):
+                raise ValueError(
+                    f"{newest} is of another run ({'; '.join(differing)}); remove it, and --resume goes on from the one before"
+                )
+            self.notes |= made["notes"]
+        for folder in checkpoints(self.checkpoints) if self.is_main else []:
+            if newest is None or step_of(folder) > step_of(newest):
+                shutil.rmtree(folder)
+        self.resume_from = str(newest) if newest else None
+        self.note("resumed_from", newest.name if newest else None)
+
+    def mark(self, checkpoint: Path) -> None:
+        """Write into a checkpoint, before it is sealed, whose it is, where the log stands, and the notes so far."""
+        log_bytes = self._log_file.stat().st_size if self._log_file.is_file() else 0
+        made = {"run": self.identity, "log_bytes": log_bytes, "notes": self.notes}
+        (checkpoint / MARK).write_text(json.dumps(made, indent=1, default=str) + "\n", encoding="utf-8")
 
     def _set_seed(self) -> None:
         import random
@@ -169,23 +191,84 @@ class Run:
 
         return [RunCallback(self)]
 
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """Around the training itself: its seconds, over all lives of the run, are noted; the log first goes back to the checkpoint."""
+        if self.is_main and not self._is_log_cut:
+            self._cut_log()
+        self._is_log_cut = True
+        self._training_began_s = time.monotonic()
+        try:
+            yield
+        finally:
+            self._trained_s, self._training_began_s = self.training_s - self._before.get("training_s", 0.0), None
+        self.note("training_s", round(self.training_s, 2))
+
+    def _cut_log(self) -> None:
+        """Drop what was logged after the checkpoint that the run goes on from: those steps are made again."""
+        if not self._log_file.is_file():
+            return
+        made = read_record(Path(self.resume_from) / MARK) if self.resume_from else {"log_bytes": 0}
+        lines = self._log_file.read_bytes().splitlines(keepends=True)
+        if made:
+            kept = b"".join(lines)[: made["log_bytes"]]
+        else:  # a checkpoint without a mark: by its step
+            last = step_of(self.resume_from)
+            kept = b"".join(line for line in lines if line.endswith(b"\n") and json.loads(line)["step"] <= last)
+        write_text_atomically(self._log_file, kept.decode("utf-8"))
+
     def log(self, metrics: Mapping[str, Any]) -> None:
-        """Append one line to log.jsonl with the seconds since the run began. `metrics` holds "step"."""
+        """Append one line to log.jsonl with the seconds that the run has taken. `metrics` holds "step"."""
         if self.is_main:
-            with open(self.dir / "log.jsonl", "a", encoding="utf-8") as file:
+            self._lock.check()
+            with open(self._log_file, "a", encoding="utf-8") as file:
                 file.write(json.dumps({**metrics, "elapsed_s": round(self.elapsed_s, 3)}) + "\n")
+            self._write_progress()
 
     def progress(self, done: int, total: int) -> None:
         """Say how far the stage is, for whoever watches the folder (the pipeline's table); at most a few times a second."""
+        self._progress = (done, total)
+        if self.is_main:
+            self._write_progress(is_due=done >= total)
+
+    def _write_progress(self, *, is_due: bool = False) -> None:
+        """Replace .progress.json: where the run is, and what it has taken so far, for its next life if this one is killed."""
+        self._lock.check()
         now_s = time.monotonic()
-        if self.is_main and (done >= total or now_s - self._progress_s > 0.5):
-            self._progress_s = now_s
-            write_progress(self.dir, done, total, self.elapsed_s)
+        if not is_due and now_s - self._progress_s <= 0.5:
+            return
+        self._progress_s = now_s
+        facts = {
+            "done": self._progress[0],
+            "total": self._progress[1],
+            "elapsed_s": round(self.elapsed_s, 2),
+            "training_s": round(self.training_s, 2),
+            "peak_memory_bytes": self.peak_memory_bytes(),
+        }
+        partial = self.dir / f"{PROGRESS}.partial"
+        partial.write_text(json.dumps(facts), encoding="utf-8")  # not synced: it is not worth the wait
+        os.replace(partial, self.dir / PROGRESS)
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds since this process opened the run."""
-        return time.monotonic() - self._began_s
+        """Seconds that the run has been open, over all its lives."""
+        return self._before.get("elapsed_s", 0.0) + time.monotonic() - self._began_s
+
+    @property
+    def training_s(self) -> float:
+        """Seconds of them spent within `training`."""
+        running_s = 0.0 if self._training_began_s is None else time.monotonic() - self._training_began_s
+        return self._before.get("training_s", 0.0) + self._trained_s + running_s
+
+    def peak_memory_bytes(self) -> dict[str, int]:
+        """The largest of all lives, of this machine and of the accelerator where there is one."""
+        before = self._before.get("peak_memory_bytes", {})
+        return {name: max(peak, before.get(name, 0)) for name, peak in record.peak_memory_bytes().items()}
+
+    def inside(self, path: Path | str) -> Path:
+        """Where a path lies until the run is finished: one in the run's folder lies in `out`, any other where it is."""
+        path, home = Path(path).absolute(), self.dir.absolute()
+        return self.out / path.relative_to(home) if path.is_relative_to(home) else path
 
     def note(self, key: str, value: Any) -> None:
         """Put a fact (a count, a table) into the record's `notes`."""
@@ -218,19 +301,20 @@ class Run:
         if not self.is_main:
             return self.dir
         trained_s = self.elapsed_s
+        self._write_progress(is_due=True)
         give_back_freed_memory()
         if model is not None:
-            save_checkpoint(model, tokenizer, self.dir)
+            save_checkpoint(model, tokenizer, self.out)
             self._check_tokenizer()
-        summary = self._evaluate(judges or {}, reference) if model is not None and _is_causal(self.dir) else None
+        summary = self._evaluate(judges or {}, reference) if model is not None and _is_causal(self.out) else None
         manifest = {
             "stage": self.stage,
             "config": self.settings,
             "seed": self.config.seed,
             "parents": self.parents,
             "data": self.data,
-            **record.tokenizer_hashes(self.dir),
-            "files": record.run_files(self.dir),
+            **record.tokenizer_hashes(self.out),
+            "files": record.run_files(self.out),
             "versions": record.versions(),
             "git_commit": record.git_commit(),
             "hardware": record.hardware(),
@@ -239,19 +323,18 @@ class Run:
             "trained_parameters": trained_parameters,
             "wall_s": round(trained_s, 2),
             "evaluation_s": round(self.elapsed_s - trained_s, 2),
-            "peak_memory_bytes": record.peak_memory_bytes(),
+            "peak_memory_bytes": self.peak_memory_bytes(),
             "checks": self.checks,
             "notes": self.notes,
             "evaluation": summary,
         }
         if model is not None:
-            write_text_atomically(self.dir / "README.md", model_card(manifest, self.dir))
-        remove_partials(self.dir)
-        (self.dir / ".progress.json").unlink(missing_ok=True)
-        write_text_atomically(self.dir / "manifest.json", json.dumps(manifest, indent=1, default=str) + "\n")
-        (self.dir / "started.json").unlink(missing_ok=True)
-        if self._lock:
-            self._lock.close()
+            write_text_atomically(self.out / "README.md", model_card(manifest, self.dir))
+        remove_partials(self.out)
+        self._lock.check()
+        write_text_atomically(self.out / MANIFEST, json.dumps(manifest, indent=1, default=str) + "\n")
+        take_place(self.dir)
+        self._lock.close()
         return self.dir
 
     def _check_tokenizer(self) -> None:
@@ -263,7 +346,7 @@ class Run:
         from base_model.tokenizer_identity import tokenizer_difference
 
         parent = record.parent_folder(self.parents[0])
-        difference = tokenizer_difference(*map(AutoTokenizer.from_pretrained, (parent, self.dir)))
+        difference = tokenizer_difference(*map(AutoTokenizer.from_pretrained, (parent, self.out)))
         if difference:
             raise ValueError(
                 f"the {difference.what} of {self.dir} is not that of its parent {self.parents[0]['path']}: {difference.why}; "
@@ -279,32 +362,14 @@ class Run:
 
         suite = Suite.load(self.config.evaluation)
         evaluation = evaluate(
-            self.dir,
+            self.out,
             suite,
             judges={**judges_of(suite), **judges},
             reference=Path(reference) if reference else None,
-            out=self.dir,
+            out=self.out,
             tasks=self._tasks,
         )
         return evaluation.summary()
-
-
-def lock_folder(folder: Path) -> Any:
-    """Lock a folder for this process until the returned file is closed or the process ends. Raises ValueError if another one has it."""
-    lock = open(folder / ".lock", "w")  # noqa: SIM115 - closing it gives the lock up
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.close()
-        raise ValueError(f"another process is working in {folder}; wait for it, or give another --output_dir") from None
-    return lock
-
-
-def write_progress(folder: Path, done: int, total: int, elapsed_s: float) -> None:
-    """Replace `.progress.json`: {done, total, elapsed_s}. Not synced to disk: it is of no use after the process."""
-    partial = folder / ".progress.json.partial"
-    partial.write_text(json.dumps({"done": done, "total": total, "elapsed_s": round(elapsed_s, 1)}), encoding="utf-8")
-    os.replace(partial, folder / ".progress.json")
 
 
 def save_checkpoint(model: Any, tokenizer: Any, folder: Path) -> None:
@@ -416,15 +481,3 @@ def _split_of_weights(stage: str) -> dict[str, str]:
 def _is_launched_with(what: str) -> bool:
     """Does accelerate's launcher ask for it: "DEEPSPEED" or "FSDP"?"""
     return os.environ.get(f"ACCELERATE_USE_{what}", "false").lower() == "true"
-
-
-def _differences(before: dict, after: dict) -> list[str]:
-    """Readable "key: old -> new" of two settings, one level into `config`."""
-    flat_before = {**before, **before.get("config", {})}
-    flat_after = {**after, **after.get("config", {})}
-    keys = [key for key in {**flat_before, **flat_after} if key != "config"]
-    return [
-        f"{key}: {flat_before.get(key)} -> {flat_after.get(key)}"
-        for key in keys
-        if flat_before.get(key) != flat_after.get(key)
-    ]

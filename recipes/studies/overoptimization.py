@@ -252,11 +252,11 @@ def write_results(run: Run, points: list, found: list[str]) -> None:
     text = (
         "# Gold and proxy against sqrt(KL)\n\n" + table(points) + f"\n{said}\n\n" + "".join(f"- {f}\n" for f in found)
     )
-    write_text_atomically(run.dir / "figure.svg", figure_svg(points))
-    write_text_atomically(run.dir / "toy.svg", figure_svg(toy, tilt))
-    write_text_atomically(run.dir / "table.md", text)
+    write_text_atomically(run.out / "figure.svg", figure_svg(points))
+    write_text_atomically(run.out / "toy.svg", figure_svg(toy, tilt))
+    write_text_atomically(run.out / "table.md", text)
     values = {"points": as_json(points), "toy_best_of_n": as_json(toy), "toy_exact_tilt": tilt}
-    write_text_atomically(run.dir / "points.json", json.dumps(values, indent=1) + "\n")
+    write_text_atomically(run.out / "points.json", json.dumps(values, indent=1) + "\n")
     run.note("findings", found)
     shown = " ".join([said, *found])
     run.note(

@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> Path:
     arguments = ["--output_dir" if a == "--out" else a for a in (sys.argv[1:] if argv is None else argv)]
     run_config, config = parse(*CONFIG_TYPES, argv=arguments)
     run = Run.start("data", run_config, config)
-    numbers = write_world(run.dir, config, seed=run_config.seed, progress=run.progress)
+    numbers = write_world(run.out, config, seed=run_config.seed, progress=run.progress)
     for key, value in numbers.items():
         run.note(key, value)
     facts = numbers["facts"]

@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -138,10 +139,9 @@ def test_rounds_are_runs_each_from_the_one_before_on_its_own_answers(command, pa
     assert used == [str(made / "train.jsonl"), str(made / "heldout.jsonl")]
     assert records[last]["notes"]["largest_start_margin_nats"] < 1e-3  # the reference is round 1, not the first parent
 
-    (last / "manifest.json").unlink()  # as if it had been stopped in round 2
-    (last / "started.json").write_text("{}")
-    times = {folder: (folder / "manifest.json").stat().st_mtime_ns for folder in (first, made)}
     before = weights(last)
+    shutil.rmtree(last)  # as if it had been stopped before round 2
+    times = {folder: (folder / "manifest.json").stat().st_mtime_ns for folder in (first, made)}
     again = weights(main(arguments))
     assert {folder: (folder / "manifest.json").stat().st_mtime_ns for folder in times} == times
     assert all(torch.equal(again[name], before[name]) for name in before)

@@ -1,8 +1,10 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -47,13 +49,196 @@ def test_without_a_suite_the_record_says_that_nothing_was_measured(tmp_path, tok
     assert [(c["name"], c["passed"]) for c in manifest["checks"]] == [("evaluated", False)]
 
 
-def test_a_finished_run_is_not_overwritten_unless_asked(tmp_path, tokenizer):
+def files_below(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_finished_run_is_not_overwritten_unless_asked_and_stands_until_the_new_one_is_finished(tmp_path, tokenizer):
     folder = finished(tmp_path / "a", tokenizer)
     with pytest.raises(ValueError, match="holds a finished run; pass --overwrite"):
         start(folder)
-    run = start(folder, overwrite=True)
-    assert not (folder / "manifest.json").exists(), "while it is being replaced it must look unfinished"
+    (folder / "notes.txt").write_text("mine")
+    before = files_below(folder)
+    run = start(folder, overwrite=True, seed=2)
+    run.log({"step": 1})
+    made = random_model("gpt2", len(tokenizer))
+    during = files_below(folder)
+    assert {name: during[name] for name in before} == before
+    run.finish(made, tokenizer)
+    record = json.loads((folder / "manifest.json").read_text())
+    assert record["seed"] == 2 and record["notes"] == {} and not (folder / ".unfinished").exists()
+    assert json.loads((folder / "config.json").read_text())["model_type"] == "gpt2"
+    assert (folder / "notes.txt").read_text() == "mine" and "notes.txt" not in record["files"]
+    assert [json.loads(line)["step"] for line in (folder / "log.jsonl").read_text().splitlines()] == [1]
+
+
+def test_a_run_killed_as_it_took_its_place_is_finished_by_the_next_command(tmp_path, tokenizer, monkeypatch):
+    folder = finished(tmp_path / "a", tokenizer)
+    whole = files_below(finished(tmp_path / "b", tokenizer, seed=2))
+    moved, replace = [], os.replace
+
+    def killed(source, target):
+        if Path(source).parent == folder / ".unfinished":
+            moved.append(target)
+            if len(moved) == 3:
+                raise KeyboardInterrupt
+        replace(source, target)
+
+    run = start(folder, overwrite=True, seed=2)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("os.replace", killed)
+        run.finish(random_model("llama", len(tokenizer)), tokenizer)
     run._lock.close()
+    assert not (folder / "manifest.json").exists(), "half in its place it must not look finished"
+    with pytest.raises(ValueError, match="holds a finished run"):
+        start(folder, resume=True, seed=2)
+    after = files_below(folder)
+    assert json.loads(after["manifest.json"])["seed"] == 2
+    assert set(after) == set(whole) and after["model.safetensors"] == whole["model.safetensors"]
+
+
+def test_a_run_is_not_made_from_what_lies_in_its_own_folder(tmp_path, tokenizer):
+    folder = finished(tmp_path / "a", tokenizer)
+    (folder / "rows.jsonl").write_text('{"text": "mine"}\n')
+    before = files_below(folder)
+    for inputs in ({"parents": [folder]}, {"data": [folder / "rows.jsonl"]}, {"data": [f"{tmp_path}/*/rows.jsonl"]}):
+        with pytest.raises(ValueError, match="lies in .*, the run's own folder"):
+            Run.start("base", RunConfig(output_dir=str(folder), overwrite=True), Settings(), **inputs)
+    with pytest.raises(FileNotFoundError, match="typo.csv"):
+        Run.start("base", RunConfig(output_dir=str(folder), overwrite=True), Settings(), data=["typo.csv"])
+    assert files_below(folder) == before
+
+
+def interrupted(folder, **options):
+    """A run that logged two steps, made a checkpoint after the first, and was killed."""
+    from base_model.checkpoints import seal
+
+    run = start(folder, **options)
+    for step in (1, 2):
+        run.log({"step": step})
+        if step == 1:
+            checkpoint = run.checkpoints / "checkpoint-1"
+            checkpoint.mkdir(parents=True)
+            (checkpoint / "w").write_text("x")
+            run.mark(checkpoint)
+            seal(checkpoint)
+    run.note("found", 1)
+    run.progress(2, 4)
+    run._lock.close()
+    return folder
+
+
+def test_an_interrupted_run_is_neither_removed_nor_taken_up_without_a_word(tmp_path):
+    folder = interrupted(tmp_path / "a")
+    (folder / "notes.txt").write_text("mine")
+    before = files_below(folder)
+    with pytest.raises(
+        ValueError, match=r"interrupted run \(newest checkpoint: checkpoint-1\): --resume .* --overwrite"
+    ):
+        start(folder)
+    assert files_below(folder) == before
+    start(folder, overwrite=True)._lock.close()
+    assert set(files_below(folder)) == {"notes.txt", "started.json", ".lock"}
+    start(folder)._lock.close()  # nothing was made: nothing can be lost
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "null", "", '{"stage": 1}'])
+def test_a_file_named_started_json_makes_no_folder_ours(tmp_path, content):
+    (tmp_path / "started.json").write_text(content)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "thesis.txt").write_text("mine")
+    for options in ({}, {"overwrite": True}, {"resume": True}):
+        with pytest.raises(ValueError, match="holds files that no run made"):
+            start(tmp_path, **options)
+    assert (tmp_path / "checkpoints" / "thesis.txt").read_text() == "mine"
+
+
+def test_a_damaged_started_json_is_said_and_can_be_overwritten(tmp_path):
+    folder = interrupted(tmp_path / "a")
+    (folder / "started.json").write_text("[]")
+    with pytest.raises(
+        ValueError, match="does not say with what settings the run was started; --overwrite starts anew"
+    ):
+        start(folder, resume=True)
+    start(folder, overwrite=True)._lock.close()
+    assert not (folder / "checkpoints").exists()
+
+
+def test_checkpoints_on_another_disk_are_emptied_and_the_link_stays(tmp_path):
+    (tmp_path / "disk").mkdir()
+    folder = tmp_path / "a"
+    folder.mkdir()
+    (folder / "checkpoints").symlink_to(tmp_path / "disk")
+    interrupted(folder)
+    assert (tmp_path / "disk" / "checkpoint-1").is_dir()
+    start(folder, overwrite=True)._lock.close()
+    assert (folder / "checkpoints").is_symlink() and not any((tmp_path / "disk").iterdir())
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_a_run_whose_folder_is_removed_or_replaced_says_so_and_writes_nothing(tmp_path, tokenizer, is_replaced):
+    run = start(tmp_path / "a")
+    (tmp_path / "a").rename(tmp_path / "away")
+    other = start(tmp_path / "a") if is_replaced else None
+    before = files_below(tmp_path / "a")
+    for work in (lambda: run.log({"step": 1}), lambda: run.progress(1, 2), lambda: run.finish()):
+        with pytest.raises(ValueError, match="was removed or replaced while this run was going on"):
+            work()
+    assert files_below(tmp_path / "a") == before
+    if other:
+        other._lock.close()
+
+
+def test_the_log_goes_back_to_the_checkpoint_and_times_and_notes_go_on(tmp_path):
+    folder = interrupted(tmp_path / "a")
+    before = json.loads((folder / ".progress.json").read_text())
+    (folder / ".progress.json").write_text(json.dumps({**before, "elapsed_s": 100.0, "training_s": 50.0}))
+    run = start(folder, resume=True)
+    with run.training():
+        run.log({"step": 2})
+    assert [json.loads(line)["step"] for line in (folder / "log.jsonl").read_text().splitlines()] == [1, 2]
+    assert run.elapsed_s > 100 and 50 <= run.notes["training_s"] < 60
+    assert run.notes["resumed_from"] == "checkpoint-1" and "found" not in run.notes  # it was noted after the checkpoint
+    assert run.peak_memory_bytes()["host"] >= before["peak_memory_bytes"]["host"]
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    """With another seed, put in by hand: the record would name a seed that its weights do not come from."""
+    interrupted(tmp_path / "other", seed=2)
+    folder = interrupted(tmp_path / "a")
+    shutil.copytree(tmp_path / "other" / "checkpoints" / "checkpoint-1", folder / "checkpoints" / "checkpoint-3")
+    with pytest.raises(ValueError, match=r"checkpoint-3 is of another run \(seed: 2 -> 1\); remove it"):
+        start(folder, resume=True)
+    assert (folder / "checkpoints" / "checkpoint-3").is_dir()
+
+
+def test_damaged_checkpoints_make_room_for_those_that_are_made_again(tmp_path):
+    folder = interrupted(tmp_path / "a")
+    (folder / "checkpoints" / "checkpoint-1" / "w").write_text("y")
+    with pytest.warns(UserWarning, match="w does not match its checksum"):
+        run = start(folder, resume=True)
+    assert run.resume_from is None and not any(run.checkpoints.iterdir())
+
+
+@pytest.mark.parametrize("was, now", [("file", None), ("folder", None), ("glob", None), ("folder", "a new file")])
+def test_data_that_changed_is_not_resumed_on(tmp_path, was, now):
+    @dataclass(frozen=True)
+    class WithData:
+        data: str  # a setting of the same name as what the record calls the hashes
+
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "a.jsonl").write_text('{"text": "an animal"}\n')
+    path = {"file": "rows/a.jsonl", "folder": "rows", "glob": "rows/*.jsonl"}[was]
+
+    def begin(**options):
+        where = str(tmp_path / path)
+        return Run.start("s", RunConfig(output_dir=str(tmp_path / "run"), **options), WithData(where), data=[where])
+
+    begin()._lock.close()
+    begin(resume=True)._lock.close()
+    (tmp_path / "rows" / ("b.jsonl" if now else "a.jsonl")).write_text('{"text": "a vegetable"}\n')
+    with pytest.raises(ValueError, match=r"other settings \(data: [0-9a-f]{12} -> [0-9a-f]{12}\)"):
+        begin(resume=True)
 
 
 @pytest.mark.parametrize(
