@@ -93,12 +93,13 @@ def make_trainer(
 
     reference: another model than the start of `model` (it is left unchanged, and not needed in training). None, with `lora` alone: the
     model with its adapter switched off. cache: folder for reference log-probabilities. counts: pairs left out, by reason.
-    Raises ValueError if there is no reference, pad is eos, or too few pairs fit into max_length."""
+    Raises ValueError if there is no reference, or too few pairs fit into max_length."""
     from transformers import PrinterCallback, ProgressCallback
     from trl import DPOConfig
 
+    from base_model.loading import context_length
     from base_model.precision import find_precision, keep_freed_memory
-    from reward.model import check_tokenizer
+    from reward.model import scoring_tokenizer
     from reward.train import order_rows, trainer_arguments
     from sft.arrow import token_counts, write_dataset
     from sft.forward import ease_forward, ease_head
@@ -110,8 +111,7 @@ def make_trainer(
     if reference is model:
         raise ValueError("the reference is the very model that is trained; load it a second time")
     keep_freed_memory()
-    check_tokenizer(tokenizer)
-    context = model.config.max_position_embeddings
+    context = context_length(model.config, unstated=config.max_length)
     counts = Counter() if counts is None else counts
     columns = ("prompt_ids", "chosen_ids", "rejected_ids")
     rows = write_dataset(
@@ -138,7 +138,7 @@ def make_trainer(
         ref_model=reference,
         args=arguments,
         train_dataset=order_rows(rows, lengths, arguments, config.num_train_epochs),
-        processing_class=tokenizer,
+        processing_class=scoring_tokenizer(tokenizer),
         peft_config=adapter,
         callbacks=list(callbacks),
         cache=cache,
@@ -182,7 +182,16 @@ def _trainer_class() -> type:
             self._tokens_of_a_pass: torch.Tensor | None = (
                 None  # chosen ones, mean over the step's passes on all processes
             )
+            model = options["model"]
+            self._own_pads = [(each, each.pad_token_id) for each in (model.config, model.generation_config)]
             super().__init__(*arguments, **options)
+
+        def train(self, *arguments: Any, **options: Any) -> Any:
+            """Afterwards the model's configs pad as they did before: the trainer writes its own padding token into them."""
+            done = super().train(*arguments, **options)
+            for config, pad_id in self._own_pads:
+                config.pad_token_id = pad_id
+            return done
 
         def _prepare_dataset(self, dataset, *arguments: Any) -> Dataset:
             return dataset
@@ -316,8 +325,10 @@ def margins_nats(
     model: PreTrainedModel, reference: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Preference]
 ) -> list[float]:
     """(log pi - log ref)(chosen) - (log pi - log ref)(rejected) of each pair, in nats. Pairs longer than the context are left out."""
+    from base_model.loading import context_length
+
     gains = []
-    rows = list(preference_rows(tokenizer, pairs, model.config.max_position_embeddings, Counter()))
+    rows = list(preference_rows(tokenizer, pairs, context_length(model.config, unstated=2**31), Counter()))
     for side in ("chosen_ids", "rejected_ids"):
         prompts, answers = [row["prompt_ids"] for row in rows], [row[side] for row in rows]
         mine, theirs = (answer_logprobs(m, prompts, answers) for m in (model, reference))

@@ -86,7 +86,8 @@ def generate(
     own = "asked for" if by_transformers else _own_tensors(model)
     lengths = [len(prompt) for prompt in prompts]
     if isinstance(own, str):
-        say_once(type(model).__name__, own)
+        if not by_transformers:
+            say_once(type(model).__name__, own)
         context = context_length(model.config, unstated=2**31)
         device = next(model.parameters()).device
         model = model if dtype is None else copy.deepcopy(model).to(dtype)

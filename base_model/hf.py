@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from base_model.gpt import GPT, GPTConfig, rotary_table
+from base_model.loading import load_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -326,19 +327,7 @@ def import_checkpoint(folder: Path | str, *, dtype: torch.dtype | None = None, t
     config_from_hf(AutoConfig.from_pretrained(folder))
     if not any(folder.glob("*.safetensors")):
         raise FileNotFoundError(f"{folder} has no .safetensors weights; other formats can run code and are not read")
-    hf_model, loading = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=dtype or "auto",
-        use_safetensors=True,
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,  # refused below, by name
-    )
-    for problem, what in (
-        ("missing_keys", "lacks weights that its config.json names"),
-        ("mismatched_keys", "has weights of another shape than its config.json says"),
-    ):
-        if names := sorted(str(name) for name in loading[problem]):
-            raise ValueError(f"{folder} {what}: {names[0]}, {len(names)} in all")
+    hf_model = load_model(AutoModelForCausalLM, folder, dtype=dtype or "auto")
     model = from_hf(hf_model)
     refuse_difference(model, hf_model, f"to read {folder}", tolerance)
     return model

@@ -18,6 +18,7 @@ The pre-tokeniser cuts between letters and other characters, so no merge can bui
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -130,11 +131,16 @@ def padding_id(tokenizer: PreTrainedTokenizerFast, ends: Collection[int] = ()) -
     """An id to pad with that ends nothing: the padding token's, or where there is none or it is among `ends` (GPT-2 has none, SmolLM2
     pads with its end), a token that is kept for such uses, else any. For rows whose padding is masked; the tokenizer is left alone."""
     ends = {*ends, tokenizer.eos_token_id}
-    spare = [
-        i for i, token in tokenizer.added_tokens_decoder.items() if re.search("pad|reserved|unk", str(token), re.I)
-    ]
-    candidates = [tokenizer.pad_token_id, *spare, *range(len(tokenizer))]
+    spare = [i for i, token in tokenizer.added_tokens_decoder.items() if re.search("pad|reserved", str(token), re.I)]
+    candidates = [tokenizer.pad_token_id, *spare, tokenizer.unk_token_id, *range(len(tokenizer))]
     return next(i for i in candidates if i is not None and i not in ends)
+
+
+def with_padding(tokenizer: PreTrainedTokenizerFast, pad_id: int) -> PreTrainedTokenizerFast:
+    """A copy whose padding token is `pad_id`, for trainers that take it from the tokenizer, or write another into it."""
+    padded = copy.deepcopy(tokenizer)
+    padded.pad_token = tokenizer.convert_ids_to_tokens(pad_id)
+    return padded
 
 
 def _as_pretrained(tokenizer: Tokenizer, model_max_length: int, **names: str) -> PreTrainedTokenizerFast:

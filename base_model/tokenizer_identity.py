@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-NAMED = ("bos_token", "eos_token", "pad_token", "unk_token")
+NAMED = ("bos_token", "eos_token", "unk_token")  # the padding token is how a caller batches: it makes no ids of a text
 PROBES = (
     "Who goes there? The king's 12,345 men, and 7 more.",
     " a leading space, a trailing one \n\n  two  spaces\tand a tab\r\n",
@@ -45,7 +45,7 @@ class Difference(NamedTuple):
 def tokenizer_difference(parent: PreTrainedTokenizerBase, child: PreTrainedTokenizerBase) -> Difference | None:
     """What `child` does otherwise than `parent`; None where it can go on in its place.
 
-    A child may have more: tokens with new ids, a special token or a chat template where the parent had none."""
+    A child may have more (tokens with new ids, a special token or a chat template where the parent had none) and pad otherwise."""
     known = child.get_vocab()
     moved = [token for token, number in parent.get_vocab().items() if known.get(token) != number]
     if moved:

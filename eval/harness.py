@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from base_model.checkpoints import sha256_file, write_text_atomically
+from base_model.loading import load_model
 from base_model.precision import find_device
 from eval import generation, likelihood
 from eval.checks import checks_of
@@ -196,7 +197,7 @@ def load_checkpoint(checkpoint: Path | str) -> tuple[Any, Any]:
     has_bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
+        model = load_model(AutoModelForCausalLM, checkpoint, dtype=torch.float32)
     finally:
         if has_bars:
             logging.enable_progress_bar()

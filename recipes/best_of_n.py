@@ -43,8 +43,7 @@ def main(argv: list[str] | None = None) -> Path:
     suite = Suite.load(run_config.evaluation)
     run = Run.start("best_of_n", run_config, config, parents=[config.model, config.reward_model])
     reward = RewardModel.load(config.reward_model)
-    if reward.cut_to is None:  # as in PPO: an answer's text may be more tokens than were sampled
-        reward.cut_to = reward.model.config.max_position_embeddings
+    reward.cut_long_prompts()
     result = evaluate_best_of_n(config.model, suite, reward.score, config.n, judges=judges_of(suite))
     result.save(run.out)
     run.note("seconds_per_prompt", result.cost["seconds_per_prompt"])

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from alignment.dpo import DPOTrainingConfig
 from recipes.run.cli import command, parse
-from recipes.run.finetune import DataConfig, load_tokenizer
+from recipes.run.finetune import DataConfig, load_tokenizer, merged
 from recipes.run.run import Run, RunConfig
 from sft.lora import LoRAConfig
 
@@ -116,21 +116,21 @@ def train(
     )
     model, weights = whole_model(trainer)
     if lora.use_peft and run.is_main:
-        from sft.lora import load_adapted, merge, save_adapter
-
-        save_adapter(model, run.out / "adapter", parent=config.model, weights=weights)
-        model = merge(model if weights is None else load_adapted(config.model, run.out / "adapter"))
+        prompts = [trainer.train_dataset[i]["prompt_ids"][-32:] for i in range(min(4, len(trainer.train_dataset)))]
+        model = merged(run, model, weights, config.model, tokenizer, prompts)
     return model, {"steps": trainer.state.global_step, "trained_parameters": trained}
 
 
 def measure_heldout(run: Run, model, config: DPOStageConfig, pairs: list[dict]) -> None:
     """Share of held-out pairs whose chosen answer gained more log-likelihood than the rejected one, with its interval, into the record."""
     from alignment.dpo import margins_nats
+    from base_model.precision import find_device
     from eval.statistics import wilson
     from sft.lora import load_parent
 
     tokenizer = load_tokenizer(config.model)
-    margins = margins_nats(model, load_parent(config.reference or config.model), tokenizer, pairs)
+    pair = model, load_parent(config.reference or config.model)
+    margins = margins_nats(*(each.to(find_device()) for each in pair), tokenizer, pairs)
     right = sum((m > 0) + 0.5 * (m == 0) for m in margins)
     run.note("heldout_accuracy", wilson(right, len(margins)).as_dict())
 

@@ -18,7 +18,7 @@ from typing import Any
 from alignment.ppo.config import PPOConfig
 from base_model.checkpoints import read_json_lines
 from recipes.run.cli import command, parse
-from recipes.run.finetune import DataConfig, load_tokenizer
+from recipes.run.finetune import DataConfig, load_tokenizer, merged
 from recipes.run.run import Run, RunConfig
 from sft.lora import LoRAConfig
 
@@ -72,10 +72,7 @@ def main(argv: list[str] | None = None) -> Path:
     run = Run.start("ppo", args, (config, data, lora, args), parents=[config.model, config.reward_model], data=files)
     tokenizer = load_tokenizer(config.model)
     reward = RewardModel.load(config.reward_model)
-    if (
-        reward.cut_to is None
-    ):  # an answer's text may be more tokens than were sampled: cut its prompt rather than stop the run
-        reward.cut_to = reward.model.config.max_position_embeddings
+    reward.cut_long_prompts()
     trainer = PPOTrainer(
         load_parent(config.model, lora),
         reward_funcs=reward.score,
@@ -148,23 +145,16 @@ def answers_over_time(folder: Path) -> list[dict[str, Any]]:
 
 def finished_policy(run: Run, trainer: Any, parent: str, lora: LoRAConfig) -> tuple[Any, dict[str, int]]:
     """(the plain model, what `Run.finish` wants to know); with LoRA `adapter/` is written and the merged model held to it."""
-    from recipes.run.run import save_checkpoint
-    from sft.lora import load_adapted, merge, save_adapter, verify_merge
-
     policy, weights = trainer.whole_policy()
     facts = {
         "steps": trainer.state.global_step,
         "tokens": trainer.state.num_input_tokens_seen,
         "trained_parameters": sum(weight.numel() for weight in trainer.module.policy_parameters()),
     }
-    if not (lora.use_peft and run.is_main):
-        return policy, facts
-    save_adapter(policy, run.out / "adapter", parent=parent, weights=weights)
-    merged = merge(load_adapted(parent, run.out / "adapter"))
-    save_checkpoint(merged, trainer.processing_class, run.out)
-    prompts = trainer.prompts.batch(range(min(4, len(trainer.prompts)))).ids
-    run.note("merge", dataclasses.asdict(verify_merge(parent, run.out / "adapter", run.out, prompts)))
-    return merged, facts
+    if lora.use_peft and run.is_main:
+        prompts = trainer.prompts.batch(range(min(4, len(trainer.prompts)))).ids
+        policy = merged(run, policy, weights, parent, trainer.processing_class, prompts)
+    return policy, facts
 
 
 if __name__ == "__main__":

@@ -117,12 +117,13 @@ def sample(run: Run, config: PreferencesConfig, rows: list[dict[str, Any]]) -> l
 
     journal = Journal(run.checkpoints / "answers.jsonl", total=len(rows), batch=config.prompts_at_once)
     if len(journal.entries) < len(rows):
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoTokenizer
 
         from base_model.precision import find_device
         from reward.on_policy import sample_answers
+        from sft.lora import load_parent
 
-        model = AutoModelForCausalLM.from_pretrained(config.model, dtype="float32").to(find_device()).eval()
+        model = load_parent(config.model).to(find_device()).eval()
         tokenizer = AutoTokenizer.from_pretrained(config.model)
         for start in range(len(journal.entries), len(rows), config.prompts_at_once):
             batch = [row["prompt"] for row in rows[start : start + config.prompts_at_once]]

@@ -12,7 +12,7 @@ length bias, and, with --policy and --gold, agreement with a gold judge on a pol
 import json
 import random
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,7 @@ def main(argv: list[str] | None = None) -> Path:
     """Run the stage; returns its folder."""
     run_config, config, data, training, lora = parse(*CONFIG_TYPES, argv=argv)
     from base_model.checkpoints import write_text_atomically
+    from reward.model import readers_tokenizer
     from reward.tables import tables
     from reward.verdict import checks, findings
 
@@ -89,7 +90,7 @@ def main(argv: list[str] | None = None) -> Path:
     run.note("tables", tables(quality))  # the report shows them
     for name, passed, detail in checks(quality):
         run.check(name, passed, detail)
-    return run.finish(members[0].model, tokenizer, **facts)
+    return run.finish(members[0].model, readers_tokenizer(tokenizer), **facts)
 
 
 def read_pairs(run, data: DataConfig, config: RewardModelConfig, training, tokenizer) -> tuple[list[dict], list[dict]]:
@@ -118,23 +119,27 @@ def longest_row(config: RewardModelConfig, training) -> int:
     """Tokens of prompt and answer: what is asked for, else the model's context."""
     from transformers import AutoConfig
 
-    return training.max_length or AutoConfig.from_pretrained(config.model).max_position_embeddings
+    from base_model.loading import context_length
+
+    return training.max_length or context_length(AutoConfig.from_pretrained(config.model))
 
 
 def train_member(run, config, training, lora, tokenizer, train: list[dict], member: int) -> tuple[Any, dict[str, int]]:
     """The member's centred RewardModel (None but on the main process), and what `Run.finish` wants to know of its training.
 
     The first member is the run's model, and goes on from its newest checkpoint; another one is read back from ensemble/ if it is done."""
+    from base_model.precision import find_device
     from recipes.run.run import save_checkpoint
-    from reward.model import RewardModel
+    from reward.model import RewardModel, encode_answers, readers_tokenizer
     from reward.train import finished, load_for_reward, make_trainer
+    from sft.lora import finish_adapter
     from sft.training import whole_model
 
     folder, seed = run.out / "ensemble" / f"seed-{run.config.seed + member}", run.config.seed + member
     if (folder / "config.json").is_file():
         return RewardModel.load(folder), {}
     trainer = make_trainer(
-        load_for_reward(config.model, seed),
+        load_for_reward(config.model, seed, lora),
         tokenizer,
         train,
         training if member == 0 else replace(training, save_steps=0),
@@ -146,15 +151,34 @@ def train_member(run, config, training, lora, tokenizer, train: list[dict], memb
     trained = sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad)
     with run.training():
         trainer.train(resume_from_checkpoint=run.resume_from if member == 0 else None)
-    model, _ = whole_model(trainer)
+    model, weights = whole_model(trainer)
     if not run.is_main:
         return None, {}
     cut_to = longest_row(config, training) if training.cut_long_prompts else None
-    reward = finished(model, tokenizer, train, config.reference_answers, seed, cut_to=cut_to)
-    run.note("scale", {"reward_mean": reward.mean, "reward_std": reward.std})
-    if member:
+    if not member:
+        folder = run.out
+
+    def centred_and_saved(plain: Any) -> RewardModel:
+        plain.config.get_text_config().pad_token_id = trainer.processing_class.pad_token_id
+        reward = finished(plain.to(find_device()), tokenizer, train, config.reference_answers, seed, cut_to=cut_to)
         folder.mkdir(parents=True, exist_ok=True)
-        save_checkpoint(reward.model, tokenizer, folder)
+        save_checkpoint(reward.model, readers_tokenizer(tokenizer), folder)
+        return reward
+
+    if lora.use_peft:
+        rewards: list[RewardModel] = []
+        some = encode_answers(
+            tokenizer, [pair["prompt"] for pair in train[:4]], [pair["chosen"] for pair in train[:4]], max_length=cut_to
+        )
+        _, check = finish_adapter(
+            model, folder, parent=config.model, prompts=some, weights=weights, load=load_for_reward,
+            save=lambda plain: rewards.append(centred_and_saved(plain)),
+        )  # fmt: skip
+        run.note("merge", asdict(check))
+        (reward,) = rewards
+    else:
+        reward = centred_and_saved(model)
+    run.note("scale", {"reward_mean": reward.mean, "reward_std": reward.std})
     return reward, {"steps": trainer.state.global_step, "trained_parameters": trained}
 
 
@@ -183,16 +207,17 @@ def measure_quality(run: Run, config, members: list, train: list[dict], heldout:
 
 def sample_policy(run: Run, config: RewardModelConfig) -> tuple[list[dict], list[list[str]]]:
     """Rows drawn from the policy's prompts, and its answers to each."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     from base_model.documents import Source, read_rows
     from base_model.precision import find_device
     from reward.on_policy import sample_answers
+    from sft.lora import load_parent
 
     rows = [row.fields for row in read_rows(Source(config.policy_prompts), required=("prompt",))]
     rows = random.Random(run.config.seed).sample(rows, min(config.policy_prompts_at_most, len(rows)))
     sampled = sample_answers(
-        AutoModelForCausalLM.from_pretrained(config.policy, dtype="float32").to(find_device()).eval(),
+        load_parent(config.policy).to(find_device()).eval(),
         AutoTokenizer.from_pretrained(config.policy),
         [row["prompt"] for row in rows],
         config.policy_answers,

@@ -18,27 +18,32 @@ import torch
 from torch import Tensor
 
 from base_model.chat import render_prompt
+from base_model.loading import context_length, load_model
 from base_model.precision import CPU_BATCH_TOKENS, find_device
 from base_model.sequence import pad_right, position_ids
 from base_model.stops import answer_end_id
-from base_model.tokenizer import encode_texts
+from base_model.tokenizer import encode_texts, padding_id, with_padding
 from reward.preferences import Prompt, prompt_key
 
 BATCH_TOKENS = 16_384  # tokens of a padded batch on an accelerator; a batch of one row may hold more
 
 
-def check_tokenizer(tokenizer: Any) -> None:
-    """Raise ValueError unless the tokenizer has an end token and a padding token that is another one.
+def scoring_tokenizer(tokenizer: Any) -> Any:
+    """A copy that pads with another token than the one that ends an answer (`base_model.tokenizer.padding_id`). For collating alone:
+    where the padding token is an ordinary one, the copy no longer encodes it as text.
 
-    Both the model and TRL look for the last token that is not padding; with pad == eos they read the score one token early."""
-    if tokenizer.eos_token_id is None:
+    Both the model and TRL read the score at the last token that is not padding; with pad == eos they would read it one token early.
+    Raises ValueError for a tokenizer without an end token."""
+    end = answer_end_id(tokenizer)
+    if end is None:
         raise ValueError("the tokenizer has no end token (eos); an answer's score is read there, so give it one")
-    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
-        found = "no padding token" if tokenizer.pad_token_id is None else f"pad = eos ({tokenizer.eos_token!r})"
-        raise ValueError(
-            f"the tokenizer has {found}: the score would not be read at the answer's end token; "
-            "add one with tokenizer.add_special_tokens({'pad_token': '<|pad|>'}) and resize the model's embeddings"
-        )
+    return with_padding(tokenizer, padding_id(tokenizer, [end]))
+
+
+def readers_tokenizer(tokenizer: Any) -> Any:
+    """The tokenizer to save with a reward model: one that pads as the model expects it, where a token is kept for such uses."""
+    padded = scoring_tokenizer(tokenizer)
+    return padded if padded.pad_token_id in tokenizer.added_tokens_decoder else tokenizer
 
 
 def encode_answers(
@@ -89,9 +94,9 @@ def score_rows(model: Any, rows: Sequence[Sequence[int]], pad_id: int, *, batch_
     """Raw score of each row of ids, (len(rows),) float32 on the CPU, in the order given, whatever the batch size (to 1e-5).
 
     Rows are batched by length; batch_tokens None: what suits the device. Raises ValueError for a row longer than the model's context."""
-    limit = getattr(model.config, "max_position_embeddings", None)
+    limit = context_length(model.config, unstated=2**31)
     for i, row in enumerate(rows):
-        if limit is not None and len(row) > limit:
+        if len(row) > limit:
             raise ValueError(
                 f"answer {i} is {len(row)} tokens long with its prompt; this reward model reads at most {limit}"
             )
@@ -130,14 +135,19 @@ class RewardModel:
     )
 
     def __post_init__(self) -> None:
-        check_tokenizer(self.tokenizer)
+        end, pad = answer_end_id(self.tokenizer), self.model.config.get_text_config().pad_token_id
         if self.model.config.num_labels != 1:
             raise ValueError(f"a reward model has 1 label, this one has {self.model.config.num_labels}")
+        if end is None or pad is None or pad == end:
+            raise ValueError(
+                f"the model pads with id {pad} and an answer ends with id {end}: the score would not be read at the answer's end token; "
+                "set model.config.pad_token_id to another id"
+            )
         if not self.std > 0:
             raise ValueError(f"reward_std must be > 0, got {self.std}")
-        if self.model.config.pad_token_id != self.tokenizer.pad_token_id:
+        if self.tokenizer.pad_token_id not in (None, end, pad):
             raise ValueError(
-                f"the model pads with id {self.model.config.pad_token_id}, its tokenizer with {self.tokenizer.pad_token_id}: "
+                f"the model pads with id {pad}, its tokenizer with {self.tokenizer.pad_token_id}: "
                 "the score would be read at the wrong token; set model.config.pad_token_id"
             )
 
@@ -165,7 +175,7 @@ class RewardModel:
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
         config = cls.check(folder)
-        model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+        model = load_model(AutoModelForSequenceClassification, folder, dtype=torch.float32)
         model = model.to(device or find_device()).eval()
         return cls(
             model,
@@ -178,11 +188,17 @@ class RewardModel:
     def raw_scores(self, prompts: Sequence[Prompt], completions: Sequence[str], **options: Any) -> Tensor:
         """Scores as the head gives them, (N,) float32; options of `score_rows`."""
         rows = encode_answers(self.tokenizer, prompts, completions, max_length=self.cut_to)
-        return score_rows(self.model, rows, self.tokenizer.pad_token_id, **options)
+        return score_rows(self.model, rows, self.model.config.get_text_config().pad_token_id, **options)
 
     def score(self, prompts: Sequence[Prompt], completions: Sequence[str], **columns: Any) -> list[float]:
         """Centred score of each answer, (raw - mean) / std: in standard deviations of the reference samples. Columns are not used."""
         return ((self.raw_scores(prompts, completions) - self.mean) / self.std).tolist()
+
+    def cut_long_prompts(self) -> None:
+        """From now on a row that does not fit the model loses the beginning of its prompt and is not refused: an answer's text may be
+        more tokens than were sampled."""
+        if self.cut_to is None:
+            self.cut_to = context_length(self.model.config, unstated=2**31)
 
     def centre(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> None:
         """Set mean and std from reference samples, here and (with cut_to) in the model's config, from where `load` reads them.

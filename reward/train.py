@@ -154,19 +154,42 @@ def fitting_pairs(
                 counts[TOO_LONG] += 1
 
 
-def load_for_reward(folder: Path | str, seed: int) -> PreTrainedModel:
-    """A causal (or reward) checkpoint as a one-label classification model in float32; a new head is drawn from `seed`."""
+def load_for_reward(folder: Path | str, seed: int = 0, lora: LoRAConfig | None = None) -> PreTrainedModel:
+    """A causal (or reward) checkpoint as a one-label classification model in float32; a new head is drawn from `seed`.
+
+    Raises ValueError for a checkpoint with a head of several labels, one that lacks other weights than a new head's, an architecture
+    that has no scalar head in transformers, and for layers in `lora` that it can't adapt."""
     import torch
-    from transformers import AutoModelForSequenceClassification
+    from transformers import AutoConfig, AutoModelForSequenceClassification
     from transformers.utils import logging
 
+    from base_model.loading import load_model
+    from sft.lora import check_targets
+
+    config = AutoConfig.from_pretrained(folder)
+    has_head = any("SequenceClassification" in name for name in config.architectures or [])
+    if has_head and config.num_labels != 1:
+        raise ValueError(
+            f"{folder} has a head of {config.num_labels} labels, a reward model one; start from a causal checkpoint or a reward model"
+        )
+    if lora is not None and lora.load_in_4bit:
+        raise ValueError("a reward model is not trained in 4 bits; leave load_in_4bit out")
     torch.manual_seed(seed)
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # that the head is new and the language-model head unused is the purpose here
     try:
-        return AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1, dtype=torch.float32)
+        model = load_model(
+            AutoModelForSequenceClassification,
+            folder,
+            is_new=lambda name: not has_head and name.startswith(("score.", "classifier.")),
+            num_labels=1,
+            dtype=torch.float32,
+        )
     finally:
         logging.set_verbosity(verbosity)
+    if lora is not None:
+        check_targets(model, lora)
+    return model
 
 
 def trainer_arguments(
@@ -208,20 +231,21 @@ def make_trainer(
 ) -> RewardTrainer:
     """A RewardTrainer ready to `.train()`. With `lora` (and its use_peft) adapters and the head are trained, else every weight.
 
-    Raises ValueError if pad is eos, or if too few pairs fit into max_length; the pairs that do not fit are counted in `counts`."""
+    Raises ValueError if too few pairs fit into max_length; the pairs that do not fit are counted in `counts`."""
     from transformers import PrinterCallback, ProgressCallback
     from trl import RewardConfig, RewardTrainer
 
+    from base_model.loading import context_length
     from base_model.precision import find_precision, keep_freed_memory
-    from reward.model import check_tokenizer
+    from reward.model import scoring_tokenizer
     from sft.arrow import token_counts, write_dataset
     from sft.forward import ease_forward
     from sft.lora import peft_config
 
     keep_freed_memory()
-    check_tokenizer(tokenizer)
-    model.config.pad_token_id = tokenizer.pad_token_id
-    context = model.config.max_position_embeddings
+    padded = scoring_tokenizer(tokenizer)
+    model.config.get_text_config().pad_token_id = padded.pad_token_id
+    context = context_length(model.config, unstated=config.max_length)
     counts = Counter() if counts is None else counts
     limit, cut = config.max_length or context, config.cut_long_prompts
 
@@ -249,7 +273,7 @@ def make_trainer(
         model=model,
         args=args,
         train_dataset=order_rows(dataset, lengths, args, config.num_train_epochs),
-        processing_class=tokenizer,
+        processing_class=padded,
         peft_config=adapter,
         callbacks=list(callbacks),
     )
@@ -273,38 +297,14 @@ def finished(
     *,
     cut_to: int | None = None,
 ) -> RewardModel:
-    """The trained model, adapters merged, centred on at most `reference_answers` answers of the pairs, drawn by `seed`.
+    """The trained model, any adapter merged, centred on at most `reference_answers` answers of the pairs, drawn by `seed`.
 
-    trained: whole, as `sft.training.whole_model` gives it.
     cut_to: the tokens that long prompts were cut to in training. Raises ValueError for a pair that does not fit the model."""
-    from reward.model import RewardModel, encode_answers
+    from reward.model import RewardModel
 
     sides = [(pair["prompt"], pair[side]) for pair in pairs for side in ("chosen", "rejected")]
     drawn = random.Random(seed).sample(sides, min(reference_answers, len(sides)))
     prompts, answers = zip(*drawn, strict=True)
-    model = merged(
-        trained,
-        encode_answers(tokenizer, prompts[:8], answers[:8], max_length=cut_to),
-        tokenizer.pad_token_id,
-    )
-    reward = RewardModel(model.eval(), tokenizer, cut_to=cut_to)
+    reward = RewardModel(trained.eval(), tokenizer, cut_to=cut_to)
     reward.centre(prompts, answers)
     return reward
-
-
-def merged(model: Any, rows: Sequence[Sequence[int]], pad_id: int, *, tolerance: float = 1e-4) -> PreTrainedModel:
-    """The plain model of a trained adapter (a model without one is returned as it is), in float32.
-
-    Raises ValueError, naming the largest difference, if the scores of `rows` differ from the adapted model's by more than `tolerance`."""
-    from reward.model import score_rows
-
-    if not hasattr(model, "merge_and_unload"):
-        return model
-    before = score_rows(model, rows, pad_id)
-    plain = model.merge_and_unload(safe_merge=True)
-    largest = (score_rows(plain, rows, pad_id) - before).abs().max().item()
-    if not largest <= tolerance:  # also true for NaN
-        raise ValueError(
-            f"the merged reward model is not the adapted one: scores differ by {largest:.3g}, more than {tolerance:g}"
-        )
-    return plain

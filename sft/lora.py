@@ -12,7 +12,8 @@ Field names follow TRL's `ModelConfig`. Shapes: B batch, T tokens, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,9 @@ if TYPE_CHECKING:  # importing torch and peft takes seconds; `--help` does witho
     import transformers
 
 
+ALL_LINEAR = "all-linear"  # every linear layer but the output head
+
+
 @dataclass(frozen=True)
 class LoRAConfig:
     """How the weights are tuned. `use_peft=False` is full fine-tuning, and then nothing else here matters."""
@@ -31,7 +35,7 @@ class LoRAConfig:
     lora_r: int = 16  # rank of the update
     lora_alpha: float = 32.0  # the update is scaled by lora_alpha / lora_r
     lora_dropout: float = 0.0  # on the adapter's input
-    lora_target_modules: list[str] | None = None  # names of linear layers; None: all of them but the output head
+    lora_target_modules: list[str] | None = None  # names of layers; None: all linear ones but the output head
     use_rslora: bool = False  # scale by lora_alpha / sqrt(lora_r): ranks stay comparable
     use_dora: bool = False  # also train the length of each weight row
     load_in_4bit: bool = False  # QLoRA: the frozen weights in NF4; needs CUDA and bitsandbytes
@@ -64,7 +68,7 @@ def peft_config(
         r=config.lora_r,
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
-        target_modules=config.lora_target_modules or "all-linear",
+        target_modules=ALL_LINEAR if config.lora_target_modules in (None, [ALL_LINEAR]) else config.lora_target_modules,
         use_rslora=config.use_rslora,
         use_dora=config.use_dora,
     )
@@ -73,16 +77,50 @@ def peft_config(
 def load_parent(model: str | Path, config: LoRAConfig | None = None, *, dtype: str = "float32"):
     """The parent causal language model, from a folder or hub id, in 4 bits where `config.load_in_4bit` says so.
 
-    Raises ValueError if 4-bit weights are asked for where CUDA or bitsandbytes is missing.
+    Raises ValueError if 4-bit weights are asked for where CUDA or bitsandbytes is missing, if the checkpoint lacks weights, and where
+    `config` names layers that it can't adapt.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
-    if config is None or not config.load_in_4bit:
-        return AutoModelForCausalLM.from_pretrained(model, dtype=dtype)
-    return AutoModelForCausalLM.from_pretrained(
-        model, dtype=torch.bfloat16, quantization_config=four_bit_config(), device_map={"": torch.cuda.current_device()}
-    )
+    from base_model.loading import load_model
+
+    how = {"dtype": dtype}
+    if config is not None and config.load_in_4bit:
+        how = {"dtype": torch.bfloat16, "quantization_config": four_bit_config()}
+        how["device_map"] = {"": torch.cuda.current_device()}
+    parent = load_model(AutoModelForCausalLM, model, **how)
+    if config is not None:
+        check_targets(parent, config)
+    return parent
+
+
+def check_targets(model: transformers.PreTrainedModel, config: LoRAConfig) -> None:
+    """Raises ValueError for a name in `lora_target_modules` that no layer of the model has, whose layers have no matrix to adapt, or that
+    is an embedding tied to the output head: the one matrix would get two updates, and no merged model could hold both."""
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    if not config.use_peft or config.lora_target_modules in (None, [ALL_LINEAR]):
+        return
+    adaptable = (nn.Linear, Conv1D, nn.Embedding)
+    modules = dict(model.named_modules())
+    known = sorted({path.rpartition(".")[2] for path, module in modules.items() if isinstance(module, adaptable)})
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    is_tied = head is not None and head.weight is embedding.weight
+    for name in config.lora_target_modules:
+        found = [module for path, module in modules.items() if path == name or path.endswith(f".{name}")]
+        if not any(isinstance(module, adaptable) for module in found):
+            near = difflib.get_close_matches(name, known, n=1)
+            raise ValueError(
+                f"lora_target_modules: {type(model).__name__} has no layer '{name}' that LoRA can adapt"
+                + (f"; did you mean '{near[0]}'?" if near else f"; it has {', '.join(known)}")
+            )
+        if is_tied and any(module is embedding or module is head for module in found):
+            raise ValueError(
+                f"lora_target_modules: '{name}' of {type(model).__name__} is tied (embedding and output head are one matrix), so an "
+                "adapter on it can't be merged; leave it out, or train every weight (no_use_peft)"
+            )
 
 
 def four_bit_config() -> transformers.BitsAndBytesConfig:
@@ -164,11 +202,34 @@ def save_adapter(
     return Path(folder)
 
 
-def load_adapted(parent: Path | str, adapter: Path | str) -> peft.PeftModel:
+def finish_adapter(
+    model: peft.PeftModel,
+    folder: Path,
+    *,
+    parent: Path | str,
+    prompts: Sequence[Sequence[int]],
+    save: Callable[[transformers.PreTrainedModel], None],
+    weights: dict[str, torch.Tensor] | None = None,
+    load: Callable[[Path | str], transformers.PreTrainedModel] = load_parent,
+) -> tuple[transformers.PreTrainedModel, MergeCheck]:
+    """How every training of an adapter ends: it is written to `folder`/adapter, read back onto the parent's own weights (full ones, after
+    QLoRA), merged, written to `folder` by `save`, and the two on disk are held to each other on `prompts`.
+
+    load: reads parent and merged model (a classifier's, for a reward model). weights: as in `save_adapter`.
+    Raises ValueError, as `verify_merge` does, if they are not one model."""
+    adapter = save_adapter(model, folder / "adapter", parent=parent, weights=weights)
+    merged = merge(load_adapted(parent, adapter, load)).eval()
+    save(merged)
+    return merged, verify_merge(parent, adapter, folder, prompts, load=load)
+
+
+def load_adapted(
+    parent: Path | str, adapter: Path | str, load: Callable[[Path | str], transformers.PreTrainedModel] = load_parent
+) -> peft.PeftModel:
     """A saved adapter on its parent's own weights, in float32 on the CPU, in evaluation mode."""
     from peft import PeftConfig, PeftModel
 
-    model = load_parent(parent)
+    model = load(parent)
     rows = PeftConfig.from_pretrained(adapter).trainable_token_indices or {}
     add_rows(model, 1 + max((max(ids) for ids in rows.values()), default=-1))  # tokens added beside the adapter
     return PeftModel.from_pretrained(model, adapter).eval()
@@ -199,16 +260,20 @@ def verify_merge(
     *,
     tolerance: float = 1e-4,
     max_new_tokens: int = 32,
+    load: Callable[[Path | str], transformers.PreTrainedModel] = load_parent,
 ) -> MergeCheck:
-    """Load the parent with the adapter, and the merged checkpoint, from their files, in float32 on the CPU, and compare them on `prompts`.
+    """Load the parent with the adapter, and the merged checkpoint, from their files, in float32 on the CPU, and compare them on `prompts`:
+    their logits, and of causal models the greedy continuations.
 
     Raises ValueError, naming the largest difference or the first prompt whose greedy continuation differs, if they are not one model.
     """
     import torch
 
+    from base_model.loading import context_length
+
     if not prompts:
         raise ValueError("verify_merge needs at least one prompt")
-    adapted, plain = load_adapted(parent, adapter), load_parent(merged).eval()
+    adapted, plain = load_adapted(parent, adapter, load), load(merged).eval()
     largest, compared = 0.0, 0
     with torch.no_grad():
         for number, prompt in enumerate(prompts):
@@ -220,8 +285,11 @@ def verify_merge(
                     f"the merged model {merged} is not the adapter {adapter} on {parent}: on prompt {number} their logits differ "
                     f"by {difference:.3g}, more than {tolerance:g}"
                 )
+            new_tokens = min(max_new_tokens, context_length(plain.config, unstated=2**31) - len(prompt))
+            if not plain.can_generate() or new_tokens < 1:
+                continue
             settings = {
-                "max_new_tokens": max_new_tokens,
+                "max_new_tokens": new_tokens,
                 "do_sample": False,
                 "attention_mask": torch.ones_like(tokens_BT),
             }

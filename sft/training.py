@@ -291,4 +291,6 @@ def whole_model(trainer: SFTTrainer) -> tuple[transformers.PreTrainedModel, dict
         return model, weights
     whole = type(model)(model.config)
     whole.load_state_dict(weights, strict=False)  # a tied head has no entry of its own
+    if model.can_generate():
+        whole.generation_config = model.generation_config
     return whole, None

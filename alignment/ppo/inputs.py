@@ -6,7 +6,7 @@ from typing import Any
 
 from alignment.ppo.config import PPOConfig
 from alignment.ppo.scoring import Reward, build_rewards
-from base_model.loading import context_length
+from base_model import loading
 from base_model.stops import stop_token_ids
 from base_model.tokenizer import padding_id
 
@@ -18,7 +18,7 @@ def load_model(model: Any, tokenizer: Any) -> tuple[Any, Any]:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         tokenizer = tokenizer or AutoTokenizer.from_pretrained(model)
-        model = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+        model = loading.load_model(AutoModelForCausalLM, model, dtype=torch.float32)
     if tokenizer is None:
         name = getattr(model.config, "_name_or_path", "")
         if not name:
@@ -43,7 +43,7 @@ def special_ids(tokenizer: Any, args: PPOConfig, model: Any = None) -> tuple[lis
 
 def context_tokens(model: Any) -> int:
     """Tokens of the longest row that the model reads; 2**31 where it has no learned or stated limit."""
-    return context_length(model.config, unstated=2**31)
+    return loading.context_length(model.config, unstated=2**31)
 
 
 def room_tokens(model: Any, args: PPOConfig) -> int:

@@ -17,6 +17,8 @@ from sft.training import TrainingConfig
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from peft import PeftModel
+    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -78,7 +80,9 @@ def context_tokens(parent: str, training: TrainingConfig) -> int:
     """Tokens of a row: what is asked for, else the parent's context. Raises ValueError if the parent cannot see so far."""
     from transformers import AutoConfig
 
-    longest = AutoConfig.from_pretrained(parent).max_position_embeddings
+    from base_model.loading import context_length
+
+    longest = context_length(AutoConfig.from_pretrained(parent), unstated=training.context_length)
     if (training.context_length or 0) > longest:
         raise ValueError(f"context_length {training.context_length} is more than the {longest} positions of {parent}")
     return training.context_length or longest
@@ -99,7 +103,7 @@ def tune(
 
     With LoRA the adapter is kept in `adapter/`, and the merged model, saved and read back, must be the adapted one, else ValueError.
     role_ids: tokens of a chat template that the parent did not have; rows that it lacks are added, and they count as never trained."""
-    from sft.lora import add_rows, attach, load_parent, save_adapter
+    from sft.lora import add_rows, attach, load_parent
     from sft.training import make_trainer, whole_model
 
     model = load_parent(parent, lora)
@@ -131,8 +135,8 @@ def tune(
     }
     model, weights = whole_model(trainer)
     if lora.use_peft and run.is_main:
-        save_adapter(model, run.out / "adapter", parent=parent, weights=weights)
-        model = _merged(run, parent, tokenizer, rows)
+        prompts = [row["input_ids"][:32] for row in rows.select(range(min(4, len(rows))))]
+        model = merged(run, model, weights, parent, tokenizer, prompts)
     return model, facts
 
 
@@ -179,15 +183,22 @@ def recorded_untrained(parent: str) -> set[int] | None:
     return None
 
 
-def _merged(run: Run, parent: str, tokenizer: PreTrainedTokenizerBase, rows: Dataset) -> PreTrainedModel:
-    """The parent's own weights with the saved adapter in them, saved, and held to the adapter."""
+def merged(
+    run: Run,
+    adapted: PeftModel,
+    weights: dict[str, Tensor] | None,
+    parent: str,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+) -> PreTrainedModel:
+    """The plain model of a trained adapter; both are in the run's folder then, held to each other (`sft.lora.finish_adapter`)."""
     from recipes.run.run import save_checkpoint
-    from sft.lora import load_adapted, merge, verify_merge
+    from sft.lora import finish_adapter
 
-    merged = merge(load_adapted(parent, run.out / "adapter"))
-    save_checkpoint(merged, tokenizer, run.out)
-    prompts = [row["input_ids"][:32] for row in rows.select(range(min(4, len(rows))))]
-    check = verify_merge(parent, run.out / "adapter", run.out, prompts)
+    def save(plain: PreTrainedModel) -> None:
+        save_checkpoint(plain, tokenizer, run.out)
+
+    plain, check = finish_adapter(adapted, run.out, parent=parent, prompts=prompts, save=save, weights=weights)
     run.note("merge", asdict(check))
     run.check(
         "merged model is the adapted one",
@@ -195,4 +206,4 @@ def _merged(run: Run, parent: str, tokenizer: PreTrainedTokenizerBase, rows: Dat
         f"largest logit difference {check.largest_difference:.2g} (allowed {check.tolerance:g}), "
         f"{check.greedy_tokens_compared} greedy tokens equal",
     )
-    return merged
+    return plain

@@ -165,8 +165,7 @@ def proxy_and_gold(config: OveroptimizationConfig) -> tuple:
     from reward.model import RewardModel
 
     reward = RewardModel.load(config.reward_model)
-    if reward.cut_to is None:  # as in PPO: an answer's text may be more tokens than were sampled
-        reward.cut_to = reward.model.config.max_position_embeddings
+    reward.cut_long_prompts()
     return reward.score, resolve([config.gold])[config.gold]
 
 

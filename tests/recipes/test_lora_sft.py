@@ -119,7 +119,7 @@ def test_tokens_that_stay_untrained_are_a_failed_check(llama_checkpoint, instruc
 
 
 def test_what_a_parent_never_trained_is_known_from_the_nearest_record_above_it(tmp_path):
-    from recipes.tuning import recorded_untrained
+    from recipes.run.finetune import recorded_untrained
 
     folders = [tmp_path / name for name in ("base", "dpo", "other")]
     notes = [{"untrained_token_ids": "3-5,9"}, {}, {}]

@@ -3,7 +3,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from base_model.sequence import pad_left, pad_right
-from reward.model import RewardEnsemble, RewardModel, check_tokenizer, encode_answers, padded_scores, score_rows
+from reward.model import RewardEnsemble, RewardModel, encode_answers, padded_scores, score_rows, scoring_tokenizer
 
 PROMPTS = [
     [{"role": "user", "content": text}] for text in ("the cat", "a dog sat on the mat and then", "yes", "no bird")
@@ -107,22 +107,27 @@ def test_a_scale_needs_samples_that_differ(reward):
         reward.centre(PROMPTS, ANSWERS)
 
 
-def test_pad_equal_to_eos_is_refused(reward):
-    reward.tokenizer.pad_token = reward.tokenizer.eos_token
-    with pytest.raises(
-        ValueError, match=r"pad = eos \('<\|eos\|>'\): the score would not be read at the answer's end token"
-    ):
+@pytest.mark.parametrize("pad", [2, None])
+def test_a_model_that_pads_with_the_end_token_or_none_is_refused(reward, pad):
+    reward.model.config.pad_token_id = pad
+    with pytest.raises(ValueError, match="ends with id 2: the score would not be read at the answer's end token"):
         RewardModel(reward.model, reward.tokenizer)
 
 
-def test_a_missing_pad_or_end_token_is_refused(chat_tokenizer):
-    tokenizer = chat_tokenizer
-    tokenizer.pad_token = None
-    with pytest.raises(ValueError, match="has no padding token"):
-        check_tokenizer(tokenizer)
-    tokenizer.eos_token = None
+@pytest.mark.parametrize("pad", ["<|eos|>", None])
+def test_a_tokenizer_that_pads_with_its_end_or_not_at_all_scores_as_ever(reward, pad):
+    expected = reward.raw_scores(PROMPTS, ANSWERS, batch_tokens=10_000)
+    reward.tokenizer.pad_token = pad
+    again = RewardModel(reward.model, reward.tokenizer).raw_scores(PROMPTS, ANSWERS, batch_tokens=10_000)
+    assert torch.equal(again, expected)
+    padded = scoring_tokenizer(reward.tokenizer)
+    assert padded.pad_token_id not in (None, 2) and reward.tokenizer.pad_token == pad
+
+
+def test_a_missing_end_token_is_refused(chat_tokenizer):
+    chat_tokenizer.eos_token, chat_tokenizer.chat_template = None, None
     with pytest.raises(ValueError, match="has no end token"):
-        check_tokenizer(tokenizer)
+        scoring_tokenizer(chat_tokenizer)
 
 
 def test_a_model_that_pads_with_another_token_is_refused(reward):

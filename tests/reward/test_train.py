@@ -17,10 +17,9 @@ from reward.train import (
     length_grouped_order,
     load_for_reward,
     make_trainer,
-    merged,
     trainer_arguments,
 )
-from sft.lora import LoRAConfig
+from sft.lora import LoRAConfig, finish_adapter
 from tests.processes import together
 
 POLITE, RUDE = "yes, of course. thank you", "no. go"
@@ -203,7 +202,7 @@ def test_two_processes_train_the_model_that_one_does_and_one_goes_on_from_them(c
     assert all(torch.allclose(one[name], on[name], atol=1e-5) for name in one)
 
 
-def test_lora_trains_adapters_and_the_head_and_merges_into_the_same_scores(start, chat_checkpoint):
+def test_lora_trains_adapters_and_the_head_and_what_is_written_gives_the_same_scores(start, chat_checkpoint, tmp_path):
     trainer = start(settings(num_train_epochs=2), lora=LoRAConfig(lora_r=4))
     trainable = {name for name, weight in trainer.model.named_parameters() if weight.requires_grad}
     assert all("lora_" in name or "score" in name for name in trainable) and any("score" in name for name in trainable)
@@ -211,18 +210,26 @@ def test_lora_trains_adapters_and_the_head_and_merges_into_the_same_scores(start
     pairs = made_pairs(6)
     rows = encode_answers(trainer.processing_class, [p["prompt"] for p in pairs], [p["chosen"] for p in pairs])
     before = score_rows(trainer.model, rows, 0)
-    plain = merged(trainer.model, rows, 0)
+    folder = tmp_path / "finished"
+    plain, check = finish_adapter(
+        trainer.model, folder, parent=chat_checkpoint, prompts=rows, load=load_for_reward,
+        save=lambda model: model.save_pretrained(folder),
+    )  # fmt: skip
+    assert check.largest_difference <= 1e-4 and check.greedy_tokens_compared == 0
     assert type(plain).__name__ == "LlamaForSequenceClassification"
     assert not any("lora" in name for name in plain.state_dict())
+    plain.config.pad_token_id = 0
     assert score_rows(plain, rows, 0).tolist() == pytest.approx(before.tolist(), abs=1e-4)  # sums in another order
     untrained = load_for_reward(chat_checkpoint, seed=3).score.weight
     assert not torch.equal(plain.score.weight, untrained)
 
 
-def test_a_merge_that_changes_scores_is_refused(start):
-    trainer = start(lora=LoRAConfig(lora_r=4))
-    with pytest.raises(ValueError, match=r"not the adapted one: scores differ by .*, more than -1"):
-        merged(trainer.model, [[1, 4, 2]], 0, tolerance=-1)
+def test_a_head_of_two_labels_is_refused(chat_checkpoint, tmp_path):
+    from transformers import AutoModelForSequenceClassification
+
+    AutoModelForSequenceClassification.from_pretrained(chat_checkpoint, num_labels=2).save_pretrained(tmp_path / "two")
+    with pytest.raises(ValueError, match="has a head of 2 labels, a reward model one; start from a causal checkpoint"):
+        load_for_reward(tmp_path / "two")
 
 
 def test_pairs_that_do_not_fit_are_counted_not_cut(chat_tokenizer):
@@ -245,10 +252,16 @@ def test_a_long_prompt_may_lose_its_beginning_but_never_an_answer_its_end(chat_t
     assert chosen_ids == [whole[0], *whole[-59:]]  # bos, then the last 59
 
 
-def test_pad_equal_to_eos_is_refused_before_training(start, chat_tokenizer):
-    chat_tokenizer.pad_token = chat_tokenizer.eos_token
-    with pytest.raises(ValueError, match="pad = eos"):
-        start()
+@pytest.mark.parametrize("pad", ["<|eos|>", None])
+def test_a_tokenizer_that_pads_with_its_end_or_not_at_all_is_trained_with_as_ever(start, chat_tokenizer, pad):
+    """In each batch the head reads the same tokens: the same losses, and the tokenizer is not written to."""
+    losses = []
+    for token in (chat_tokenizer.pad_token, pad):
+        chat_tokenizer.pad_token = token
+        trainer = start(settings(num_train_epochs=1, logging_steps=1))
+        trainer.train()
+        losses.append([line["loss"] for line in trainer.state.log_history if "loss" in line])
+    assert losses[0] == losses[1] and chat_tokenizer.pad_token == pad
 
 
 def test_batches_hold_rows_of_about_equal_length_and_each_row_once_an_epoch():

@@ -11,6 +11,7 @@ from sft.lora import (
     LoRAConfig,
     add_rows,
     attach,
+    finish_adapter,
     four_bit_config,
     load_adapted,
     load_parent,
@@ -246,3 +247,44 @@ def test_a_head_with_a_bias_is_left_out():
     phi = PhiForCausalLM(PhiConfig(vocab_size=40, **size))
     assert phi.lm_head.bias is not None and token_layers(phi) == ["model.embed_tokens"]
     assert token_layers(random_model("gpt2", 40)) == ["transformer.wte"]
+
+
+@pytest.mark.parametrize(
+    "family, targets, message",
+    [
+        ("llama2", ["q_proj", "nonsense"], "LlamaForCausalLM has no layer 'nonsense' that LoRA can adapt; it has down_proj"),
+        ("llama2", ["q_porj"], "no layer 'q_porj' that LoRA can adapt; did you mean 'q_proj'"),
+        ("llama2", ["input_layernorm"], "no layer 'input_layernorm' that LoRA can adapt"),
+        ("gpt2", ["c_attn", "wte"], r"'wte' of GPT2LMHeadModel is tied \(embedding and output head are one matrix\)"),
+        ("smollm2", ["lm_head"], "'lm_head' of LlamaForCausalLM is tied"),
+    ],
+)  # fmt: skip
+def test_layers_that_can_not_be_adapted_are_refused_as_the_parent_is_loaded(foreign_parent, family, targets, message):
+    with pytest.raises(ValueError, match=message):
+        load_parent(foreign_parent(family), LoRAConfig(lora_target_modules=targets))
+
+
+@pytest.mark.parametrize("targets", [["all-linear"], ["embed_tokens", "lm_head", "q_proj"]])
+def test_layers_that_can_be_adapted_are(foreign_parent, tmp_path, targets):
+    """An embedding and a head of its own too: merged they are one model."""
+    parent, config = foreign_parent("llama2"), LoRAConfig(lora_r=4, lora_target_modules=targets)
+    adapter, merged, _ = saved(tmp_path, config, parent)
+    assert verify_merge(parent, adapter, merged, PROMPTS).largest_difference <= 1e-4
+
+
+def test_an_ending_writes_adapter_and_merged_model_and_holds_them_to_each_other(tmp_path, llama_checkpoint):
+    config = LoRAConfig(lora_r=4)
+    model = adapted(load_parent(llama_checkpoint, config), config)
+    logits = model.eval()(torch.tensor(PROMPTS[:1])).logits
+    options = {"parent": llama_checkpoint, "prompts": PROMPTS}
+    plain, check = finish_adapter(model, tmp_path, save=lambda m: m.save_pretrained(tmp_path), **options)
+    assert check.greedy_tokens_compared > 0 and (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
+    torch.testing.assert_close(plain(torch.tensor(PROMPTS[:1])).logits, logits, atol=1e-4, rtol=0)
+
+    def save_another(merged):
+        with torch.no_grad():
+            merged.model.norm.weight.add_(0.1)
+        merged.save_pretrained(tmp_path)
+
+    with pytest.raises(ValueError, match="is not the adapter"):
+        finish_adapter(model, tmp_path, save=save_another, **options)
