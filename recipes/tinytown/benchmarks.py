@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from random import Random
 
 from recipes.tinytown import clinic, english, lexicon
-from recipes.tinytown.instructions import STORY_SHAPES, Tasker
+from recipes.tinytown.breadth import FULL, Breadth
+from recipes.tinytown.instructions import Tasker, story_shapes
 from recipes.tinytown.telling import Scene
-from recipes.tinytown.world import Person, the_town
+from recipes.tinytown.world import Person
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,9 @@ class Item:
         return {"context": self.context, "choices": choices, "answer": position}
 
 
-def qa_item(rng: Random) -> Item:
+def qa_item(rng: Random, breadth: Breadth) -> Item:
     """A passage, a question, four answers of one sort, at least two of them from the passage."""
-    tasker = Tasker(rng, is_held_out=True)
+    tasker = Tasker(rng, is_held_out=True, breadth=breadth)
     while True:
         scene, questions = tasker.passage()
         question = rng.choice(questions)
@@ -61,9 +62,9 @@ FACT_FRAMES = {
 }
 
 
-def facts_item(rng: Random) -> Item:
+def facts_item(rng: Random, breadth: Breadth) -> Item:
     """A resident's attribute, asked in a frame that no text uses; wrong choices are true of other residents."""
-    town = the_town()
+    town = breadth.town()
     person = rng.choice(town.people)
     attribute = rng.choice(list(person.facts()))
     value = _fact_value(person, attribute)
@@ -91,11 +92,11 @@ def _three_others(values: list[str], right: str, rng: Random) -> list[str]:
     return others
 
 
-def endings_item(rng: Random) -> Item:
+def endings_item(rng: Random, breadth: Breadth) -> Item:
     """A story without its ending. The wrong endings are those of other stories, told of the same people and the same thing.
 
     They are chosen so that the right one is the longest, the second longest, ... equally often."""
-    tasker = Tasker(rng, is_held_out=True)
+    tasker = Tasker(rng, is_held_out=True, breadth=breadth)
     rank = rng.randrange(4)  # how many of the wrong endings are to be longer
     while True:
         scene, _ = tasker.passage()
@@ -115,8 +116,8 @@ def endings_item(rng: Random) -> Item:
 def _ending_told_of(scene: Scene, rng: Random) -> str:
     """The ending of a story of another shape, with the people, the thing and the place of this scene."""
     while True:
-        shape = rng.choice(STORY_SHAPES)
-        other = Scene(rng, is_brief=True)
+        shape = rng.choice(story_shapes(scene.breadth))
+        other = Scene(rng, is_brief=True, breadth=scene.breadth)
         other.preset = {key: scene.cast[key] for key in ("h", "f", "t", "p") if key in scene.cast}
         shape.tell(other)
         people = [
@@ -132,19 +133,19 @@ def _ending_told_of(scene: Scene, rng: Random) -> str:
             return other.ending
 
 
-def grammar_item(rng: Random) -> Item:
+def grammar_item(rng: Random, breadth: Breadth) -> Item:
     """A minimal pair: a sentence and the same with one mistake. Every contrast comes in both directions, so that no word gives it away."""
-    scene = Scene(rng, is_held_out=True)
+    scene = Scene(rng, is_held_out=True, breadth=breadth)
     h, f = scene.person("h"), scene.person("f")
-    thing, place, hobby = scene.thing("t"), scene.place("p"), rng.choice(lexicon.HOBBIES)
+    thing, place, hobby = scene.thing("t"), scene.place("p"), rng.choice(breadth.some(lexicon.HOBBIES))
     at_place = f"{place.preposition} the {place.noun}"
     he, his, own = ("she", "her", "herself") if h.gender == "f" else ("he", "his", "himself")
     wrong_he, wrong_his, wrong_own = ("he", "his", "himself") if h.gender == "f" else ("she", "her", "herself")
-    good, number = rng.choice(lexicon.GOODS), rng.choice(("three", "four", "five", "six"))
+    good, number = rng.choice(breadth.some(lexicon.GOODS)), rng.choice(("three", "four", "five", "six"))
     one, many, does, did = good, english.plural(good), english.third(hobby), english.past(hobby)
     # as many nouns that want "an" as nouns that want "a"
     wants_an = rng.random() < 0.5
-    counted = rng.choice([noun for noun in lexicon.THINGS if english.has_vowel_sound(noun) == wants_an])
+    counted = rng.choice([noun for noun in breadth.things() if english.has_vowel_sound(noun) == wants_an])
     article, wrong_article = ("an", "a") if english.has_vowel_sound(counted) else ("a", "an")
     contrasts = (  # frame, then (right, wrong) of either direction
         (f"{h.name} {{}} {at_place}.", (f"always {does}", f"always {hobby}"), None),
@@ -166,13 +167,13 @@ def grammar_item(rng: Random) -> Item:
     return Item("", english.sentence_case(frame.format(right)), (english.sentence_case(frame.format(wrong)),))
 
 
-def clinic_item(rng: Random) -> Item:
+def clinic_item(rng: Random, breadth: Breadth) -> Item:
     """What the clinic's rules say about a held-out case: the drug, the finding, the dose, the advice."""
-    scene = Scene(rng, is_held_out=True)
+    scene = Scene(rng, is_held_out=True, breadth=breadth)
     case = clinic.draw_case(rng, scene)
     c = case.condition
     rivals = [
-        x for x in clinic.CONDITIONS if x.name != c.name and len(x.species) > 1
+        x for x in breadth.some(clinic.CONDITIONS) if x.name != c.name and len(x.species) > 1
     ]  # those that could be asked about
     kind = rng.randrange(4)
     start = (
@@ -197,23 +198,26 @@ def _cap(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-TASKS: dict[str, Callable[[Random], Item]] = {
+TASKS: dict[str, Callable[[Random, Breadth], Item]] = {
     "tinytown_qa": qa_item, "tinytown_facts": facts_item, "tinytown_endings": endings_item, "tinytown_grammar": grammar_item, "clinic_qa": clinic_item,
 }  # fmt: skip
 ITEMS_PER_TASK = 240  # divisible by 4 and by 2, so that positions balance exactly
+MOST_TRIES = 2000  # in a row that find no new item, before there are no more
 
 
-def make_task(name: str, seed: int, count: int = ITEMS_PER_TASK) -> list[dict]:
-    """The rows of a benchmark: `count` different items, right answers evenly over the positions."""
+def make_task(name: str, seed: int, count: int = ITEMS_PER_TASK, breadth: Breadth = FULL) -> list[dict]:
+    """The rows of a benchmark: `count` different items (or as many as there are), right answers evenly over the positions."""
     rng = Random(f"{seed}/benchmark/{name}")
-    items, seen = [], set()
-    while len(items) < count:
-        item = TASKS[name](rng)
-        if (key := (item.context, item.right)) not in seen and item.right not in item.wrong:
-            seen.add(key)
-            items.append(item)
-    choices = len(items[0].wrong) + 1
-    positions = [i % choices for i in range(count)]
+    items: dict[tuple[str, str], Item] = {}
+    tries = 0
+    while len(items) < count and tries < MOST_TRIES:
+        item = TASKS[name](rng, breadth)
+        tries += 1
+        if (key := (item.context, item.right)) not in items and item.right not in item.wrong:
+            items[key], tries = item, 0
+    choices = len(item.wrong) + 1
+    items = list(items.values())[: len(items) // choices * choices]
+    positions = [i % choices for i in range(len(items))]
     rng.shuffle(positions)
     return [item.as_row(position) for item, position in zip(items, positions, strict=True)]
 

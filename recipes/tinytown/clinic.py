@@ -13,8 +13,9 @@ from functools import cache
 from random import Random
 
 from recipes.tinytown import english, lexicon
+from recipes.tinytown.breadth import FULL, Breadth
 from recipes.tinytown.telling import COUNTED, Scene
-from recipes.tinytown.world import Person
+from recipes.tinytown.world import Person, the_town
 
 
 @dataclass(frozen=True)
@@ -89,9 +90,10 @@ def is_held_out_case(species: str, condition: str) -> bool:
 
 
 @cache
-def cases(is_held_out: bool) -> tuple[tuple[str, Condition], ...]:
+def cases(is_held_out: bool, breadth: Breadth = FULL) -> tuple[tuple[str, Condition], ...]:
     """All (species, condition) pairs that occur, of the training or of the held-out side."""
-    return tuple((s, c) for c in CONDITIONS for s in c.species if is_held_out_case(s, c.name) == is_held_out)
+    conditions = breadth.some(CONDITIONS)
+    return tuple((s, c) for c in conditions for s in c.species if is_held_out_case(s, c.name) == is_held_out)
 
 
 @dataclass(frozen=True)
@@ -117,13 +119,13 @@ class Case:
 
 def draw_case(rng: Random, scene: Scene) -> Case:
     """Draw a case of the scene's side (training or held out); the owner is cast as "o"."""
-    species, condition = rng.choice(cases(scene.is_held_out))
+    species, condition = rng.choice(cases(scene.is_held_out, scene.breadth))
     low, high = WEIGHT_RANGE_KG[species]
     return Case(
-        patient=rng.choice(lexicon.ANIMAL_NAMES),
+        patient=rng.choice(scene.breadth.some(lexicon.ANIMAL_NAMES)),
         species=species,
         owner=scene.person("o"),
-        weight_kg=rng.randint(low, high),
+        weight_kg=rng.randint(low, low + scene.breadth.count(high - low + 1) - 1),
         age_years=rng.randint(1, 12),
         sex=rng.choice("FM"),
         condition=condition,
@@ -311,8 +313,8 @@ def follow_up(s: Scene) -> None:
 def handover(s: Scene) -> None:
     """Two colleagues, one patient."""
     cast_case(s, draw_case(s.rng, s))
-    s.cast["vet"] = next(p for p in s.town if p.job == "vet")
-    s.cast["n"] = next(p for p in s.town if p.job == "nurse")
+    s.cast["vet"] = next(p for p in the_town() if p.job == "vet")
+    s.cast["n"] = next(p for p in the_town() if p.job == "nurse")
     s.line('"What have we got?" asked {vet.name}, the vet.', '"Who is in the waiting room?" asked {vet.name}.')
     s.line(
         '"{pt}, a {species} of {wt} kg," said {n.name}. "It {sign} and {sign2}."',

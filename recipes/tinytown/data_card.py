@@ -12,6 +12,7 @@ from pathlib import Path
 from random import Random
 
 from recipes.tinytown import dirt, lexicon
+from recipes.tinytown.breadth import Breadth
 from recipes.tinytown.facts import check
 
 EXAMPLES = 20
@@ -39,10 +40,10 @@ ABOUT = {
 }
 
 
-def write(out: Path, counts: dict[str, int], seed: int) -> dict:
+def write(out: Path, counts: dict[str, int], seed: int, breadth: Breadth) -> dict:
     """Write README.md into the world's folder; returns its numbers: vocabulary, lengths, kinds, dirt, checked facts."""
     numbers = {"rows": counts, **_text_numbers(out), "facts": _checked_facts(out)}
-    (out / "README.md").write_text(_card(out, numbers, seed), encoding="utf-8")
+    (out / "README.md").write_text(_card(out, numbers, seed, breadth), encoding="utf-8")
     return numbers
 
 
@@ -105,7 +106,7 @@ def _table(head: str, rows: dict) -> str:
     return "\n".join([f"| {head} |  |", "| --- | ---: |", *(f"| {key} | {value:,} |" for key, value in rows.items())])
 
 
-def _card(out: Path, numbers: dict, seed: int) -> str:
+def _card(out: Path, numbers: dict, seed: int, breadth: Breadth) -> str:
     examples = [row for row, _ in _sample(out, 10 * EXAMPLES)]
     Random(seed).shuffle(examples)
     clean = {
@@ -125,7 +126,7 @@ def _card(out: Path, numbers: dict, seed: int) -> str:
     facts = numbers["facts"]
     return f"""# Tinytown
 
-A small town of {len(lexicon.FEMALE_NAMES) + len(lexicon.MALE_NAMES)} residents, told in texts that are true in it. Generator, word lists and rules were written for this
+A small town, told in texts that are true in it: about {len(breadth.town().people)} residents, {len(breadth.things())} sorts of things and {len(breadth.places())} places. Generator, word lists and rules were written for this
 project; nothing was taken from elsewhere. Seed {seed}; the same seed gives the same bytes.
 
 | file | what is in it |

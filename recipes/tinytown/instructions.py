@@ -10,11 +10,13 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from random import Random
 
 from recipes.tinytown import clinic, english, lexicon
+from recipes.tinytown.breadth import FULL, Breadth
 from recipes.tinytown.questions import Question, questions_about, rivals_in_category
-from recipes.tinytown.shapes import SHAPES
+from recipes.tinytown.shapes import Shape, shapes_of
 from recipes.tinytown.shapes.beats import MOOD_SIGNS
 from recipes.tinytown.shapes.tales import tell_tale
 from recipes.tinytown.telling import Scene
@@ -49,28 +51,30 @@ class Task:
         }
 
 
-# Characters of a prompt: with a vocabulary of 2,048 at most 184 tokens, which leaves 72 of a context of 256 for the answer.
-LONGEST_PROMPT = 440
-STORY_SHAPES = tuple(shape for shape in SHAPES.values() if shape.kind == "story" and not shape.is_held_out)
+@cache
+def story_shapes(breadth: Breadth) -> tuple[Shape, ...]:
+    """The shapes of stories that passages are told in."""
+    return tuple(shape for shape in shapes_of(breadth) if shape.kind == breadth.stories and not shape.is_held_out)
 
 
 class Tasker:
     """Draws what tasks are made of: wordings, brief passages, residents."""
 
-    def __init__(self, rng: Random, *, is_held_out: bool):
-        self.rng, self.is_held_out = rng, is_held_out
+    def __init__(self, rng: Random, *, is_held_out: bool, breadth: Breadth = FULL):
+        self.rng, self.is_held_out, self.breadth = rng, is_held_out, breadth
+        self.some = breadth.some
 
     def pick(self, *options):
         return options[int(self.rng.random() * len(options))]
 
     def scene(self, *, is_brief: bool = True) -> Scene:
-        return Scene(self.rng, is_held_out=self.is_held_out, is_brief=is_brief)
+        return Scene(self.rng, is_held_out=self.is_held_out, is_brief=is_brief, breadth=self.breadth)
 
     def passage(self) -> tuple[Scene, list[Question]]:
         """A brief story with at least one question to ask about it (of the held-out side: with held-out people or pairs in it)."""
         while True:
             scene = self.scene()
-            self.rng.choice(STORY_SHAPES).tell(scene)
+            self.rng.choice(story_shapes(self.breadth)).tell(scene)
             questions = list(questions_about(scene.world.events))
             if questions and (scene.has_held_out or not self.is_held_out):
                 return scene, questions
@@ -78,7 +82,7 @@ class Tasker:
     def distractors(self, scene: Scene, question: Question, count: int) -> list[str]:
         """Wrong answers of the same sort, those that the passage mentions first; strangers beside a stranger's name."""
         told = scene.text()
-        rivals = rivals_in_category(question.category, question.answer)
+        rivals = rivals_in_category(question.category, question.answer, self.breadth)
         present = [name for name in _people(scene) if name != question.answer] if question.category == "person" else []
         strangers = lexicon.HELD_OUT_FEMALE_NAMES + lexicon.HELD_OUT_MALE_NAMES
         if question.answer in strangers:
@@ -141,7 +145,7 @@ def continue_story(t: Tasker) -> Task:
     while True:
         scene, _ = t.passage()
         sentences = scene.paragraphs[0]
-        if len(sentences) >= 5:
+        if len(sentences) >= 4:
             break
     cut = max(2, len(sentences) - 2)
     beginning, rest = " ".join(sentences[:cut]), " ".join(sentences[cut:])
@@ -404,7 +408,7 @@ LISTS = {
 def list_things(t: Tasker) -> Task:
     what = t.rng.choice(list(LISTS))
     count = t.rng.randint(2, 3)
-    excluded, *chosen = t.rng.sample(LISTS[what], count + 1)
+    excluded, *chosen = t.rng.sample(t.some(LISTS[what]), count + 1)
     is_bounded = t.rng.random() < 0.7
     ask = t.pick("List {k} {w}", "Name {k} {w}", "Give me {k} {w}", "Please name {k} {w}", "Tell me {k} {w}")
     ask = ask.format(k=english.number_word(count), w=what) + (f", but not {excluded}." if is_bounded else ".")
@@ -427,7 +431,7 @@ def list_things(t: Tasker) -> Task:
 def rewrite_tense(t: Tasker) -> Task:
     scene = t.scene()
     scene.person("h")
-    verb = t.rng.choice(lexicon.HOBBIES + tuple(work for _, _, work in lexicon.JOBS))
+    verb = t.rng.choice(t.some(lexicon.HOBBIES + tuple(work for _, _, work in lexicon.JOBS)))
     name = scene.cast["h"].name
     when = t.pick(
         ("Every day", "Yesterday"),
@@ -541,7 +545,7 @@ HELP_WITH_MISCHIEF = (
 def decline(t: Tasker) -> Task:
     scene = t.scene()
     name, thing = scene.person("h").name, scene.thing("t").noun
-    deed = t.rng.choice(MISCHIEF).format(n=name, t=thing)
+    deed = t.rng.choice(t.some(MISCHIEF)).format(n=name, t=thing)
     ask = t.pick(
         "Help me {d}.",
         "How can I {d}?",
@@ -576,13 +580,16 @@ KINDS: dict[Callable[[Tasker], Task], float] = {  # share of the tasks
 }  # fmt: skip
 
 
-def draw_task(rng: Random, *, is_held_out: bool) -> Task:
-    """Draw a task whose prompt has at most LONGEST_PROMPT characters; kinds keep their shares, since it is drawn again within its kind.
+def draw_task(
+    rng: Random, *, is_held_out: bool, breadth: Breadth = FULL, is_fit: Callable[[Task], bool] = lambda task: True
+) -> Task:
+    """Draw a task whose prompt is no longer than the breadth allows, and that `is_fit` takes; drawn again within its kind, for kinds keep
+    their shares.
 
     `is_held_out` tasks are about held-out people, pairs, facts or cases only where their kind has any.
     """
     make = rng.choices(list(KINDS), weights=list(KINDS.values()))[0]
     while True:
-        task = make(Tasker(rng, is_held_out=is_held_out))
-        if sum(len(message["content"]) for message in task.prompt) <= LONGEST_PROMPT:
+        task = make(Tasker(rng, is_held_out=is_held_out, breadth=breadth))
+        if sum(len(message["content"]) for message in task.prompt) <= breadth.longest_prompt and is_fit(task):
             return task

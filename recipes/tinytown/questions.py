@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from recipes.tinytown import english, lexicon
+from recipes.tinytown.breadth import FULL, Breadth
 
 ROLES = {
     "act": ("agent", "role", "place"), "bake": ("agent", "number", "place"), "borrow": ("agent", "book", "topic"), "break": ("agent", "thing"),
@@ -177,6 +178,20 @@ def _pool(category: str) -> frozenset[str]:
     return frozenset(POOLS[category] + held_out)
 
 
-def rivals_in_category(category: str, answer: str) -> tuple[str, ...]:
-    """Everything else of the same sort in the town's lexicon."""
-    return tuple(item for item in POOLS[category] if item != answer)
+def rivals_in_category(category: str, answer: str, breadth: Breadth = FULL) -> tuple[str, ...]:
+    """Everything else of the same sort that texts of this breadth tell of."""
+    return tuple(item for item in _told_of(category, breadth) if item != answer)
+
+
+@cache
+def _told_of(category: str, breadth: Breadth) -> tuple[str, ...]:
+    """The category's pool as far as texts of this breadth draw from it, in its order."""
+    match category:
+        case "person":
+            names = {person.name for person in breadth.town().people}
+            return tuple(name for name in POOLS[category] if name in names)
+        case "thing":
+            return breadth.things()
+        case "number" | "mood":  # drawn from all
+            return POOLS[category]
+    return breadth.some(POOLS[category])

@@ -5,21 +5,24 @@ Olsson et al. 2022, arXiv:2209.11895). Stories, where few words depend on it, te
 """
 
 from collections.abc import Iterator
+from itertools import chain
 from random import Random
 
 from recipes.tinytown import lexicon
+from recipes.tinytown.breadth import FULL, Breadth
 from recipes.tinytown.world import is_reserved_pair
 
-_NAMES = (*lexicon.FEMALE_NAMES, *lexicon.MALE_NAMES)
-_WORDS = (*_NAMES, *lexicon.THINGS, *lexicon.WILD_ANIMALS, *lexicon.PLACES, *lexicon.COLOURS, *lexicon.MOODS)
 
-
-def rhymes(seed: int, count: int) -> Iterator[str]:
+def rhymes(seed: int, count: int, breadth: Breadth = FULL) -> Iterator[str]:
     """`count` rhymes: 3 to 6 different words, in turn, until 12 to 20 are said. No (resident, thing) pair that is held out is in one."""
     rng = Random(f"{seed}/rhymes")
+    told_of = {person.name for person in breadth.town().people}
+    names = [name for name in lexicon.FEMALE_NAMES + lexicon.MALE_NAMES if name in told_of]
+    lists = (lexicon.WILD_ANIMALS, tuple(lexicon.PLACES), lexicon.COLOURS)
+    all_words = [*names, *breadth.things(), *chain.from_iterable(map(breadth.some, lists)), *lexicon.MOODS]
     while count:
-        words = rng.sample(_WORDS, rng.randint(3, 6))
-        if any(is_reserved_pair(name, thing) for name in words if name in _NAMES for thing in words):
+        words = rng.sample(all_words, rng.randint(3, 6))
+        if any(is_reserved_pair(name, thing) for name in words if name in names for thing in words):
             continue
         length = rng.randint(12, 20)
         text = " ".join((words * length)[:length])

@@ -18,7 +18,8 @@ from functools import cache
 from random import Random
 
 from recipes.tinytown import english, lexicon
-from recipes.tinytown.world import Person, Place, Thing, Town, World, is_reserved_pair, the_town
+from recipes.tinytown.breadth import FULL, Breadth
+from recipes.tinytown.world import Person, Place, Thing, Town, World, is_reserved_pair
 
 PRONOUNS = {
     "f": {"he": "she", "him": "her", "his": "her", "self": "herself", "hers": "hers"},
@@ -61,15 +62,16 @@ class Scene:
     """One text in the making: its cast, its world state, and the sentences told so far.
 
     `is_held_out` scenes cast held-out people or reserved (person, thing) pairs; all others never do. `is_brief` leaves out the optional
-    sentences.
+    sentences. `breadth` says how many people, things, places and words there are to cast.
     """
 
-    def __init__(self, rng: Random, *, is_held_out: bool = False, is_brief: bool = False):
+    def __init__(self, rng: Random, *, is_held_out: bool = False, is_brief: bool = False, breadth: Breadth = FULL):
         self.rng = rng
         self.random = rng.random
         self.is_held_out = is_held_out
         self.is_brief = is_brief
-        self.town: Town = the_town()
+        self.breadth = breadth
+        self.town: Town = breadth.town()
         self.world = World()
         self.cast: dict[str, object] = {}
         self.preset: dict[str, object] = {}  # what to cast under a key instead of drawing it
@@ -124,7 +126,9 @@ class Scene:
 
     def thing(self, key: str, categories: str = "", *, among: tuple[str, ...] = ()) -> Thing:
         """Cast a thing under `key`: one of `among`, or of the space-separated categories (any when empty), with one quality."""
-        suitable = among or _things_in(categories)
+        suitable = _things_in(categories, self.breadth)
+        if among:
+            suitable = tuple(n for n in among if n in self.breadth.things()) or among
         wanted = self.preset.get(key)
         if isinstance(wanted, Thing) and wanted.noun in suitable:
             self.cast[key] = wanted
@@ -139,7 +143,9 @@ class Scene:
         noun = self.pick(pool)
         self.has_held_out |= any(is_reserved_pair(person, noun) for person in people)
         is_coloured = noun not in lexicon.COLOURLESS and self.chance(0.7)
-        quality = self.pick(lexicon.COLOURS if is_coloured else lexicon.QUALITIES[lexicon.THINGS[noun]])
+        quality = self.pick(
+            self.breadth.some(lexicon.COLOURS) if is_coloured else lexicon.QUALITIES[lexicon.THINGS[noun]]
+        )
         thing = Thing(noun, quality, lexicon.THINGS[noun])
         self.cast[key] = thing
         return thing
@@ -151,14 +157,15 @@ class Scene:
             self.cast[key] = wanted
             return wanted
         present = {p.noun for p in self.cast.values() if isinstance(p, Place)}
-        while (noun := self.pick(_PLACE_NOUNS)) in present or (is_outdoors and noun in lexicon.INDOORS):
+        nouns = self.breadth.places()
+        while (noun := self.pick(nouns)) in present or (is_outdoors and noun in lexicon.INDOORS):
             pass
         self.cast[key] = Place(noun, lexicon.PLACES[noun])
         return self.cast[key]
 
     def word(self, key: str, options) -> str:
         """Cast one of `options`, different from the strings cast so far."""
-        taken = set(map(str, self.cast.values()))
+        taken, options = set(map(str, self.cast.values())), self.breadth.some(options)
         while (word := self.pick(options)) in taken:
             pass
         self.cast[key] = word
@@ -286,7 +293,6 @@ class Scene:
 
 
 COUNTED = frozenset({"bite wound", "sprain", "upset stomach"})  # illnesses that one has "a" of
-_PLACE_NOUNS = tuple(lexicon.PLACES)
 _STRING_FORMS = {
     "past": english.past,
     "third": english.third,
@@ -325,9 +331,9 @@ _PERSON_FORMS = {
 
 
 @cache
-def _things_in(categories: str) -> tuple[str, ...]:
+def _things_in(categories: str, breadth: Breadth) -> tuple[str, ...]:
     wanted = categories.split()
-    return tuple(noun for noun, category in lexicon.THINGS.items() if not wanted or category in wanted)
+    return tuple(noun for noun in breadth.things() if not wanted or lexicon.THINGS[noun] in wanted)
 
 
 def identity(value: object) -> str:

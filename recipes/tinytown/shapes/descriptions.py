@@ -57,7 +57,7 @@ def a_resident(s: Scene) -> None:
 
 @shape("description", weight=3)
 def a_street(s: Scene) -> None:
-    s.cast["street"] = s.pick(list(lexicon.STREETS))
+    s.cast["street"] = s.pick([street for street in lexicon.STREETS if any(p.street == street for p in s.town.people)])
     s.cast["landmark"] = lexicon.STREETS[s.cast["street"]]
     neighbours = [p for p in s.town.people if p.street == s.cast["street"]]
     s.say(

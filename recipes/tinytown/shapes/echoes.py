@@ -143,7 +143,7 @@ def packing_list(s: Scene) -> None:
 
 @shape("lesson", weight=4)
 def chain_tale(s: Scene) -> None:
-    animals = s.sample((*lexicon.WILD_ANIMALS, "cat", "dog", "hen", "goat"), 4 + int(s.random() * 2))
+    animals = s.sample((*s.breadth.some(lexicon.WILD_ANIMALS), "cat", "dog", "hen", "goat"), 4 + int(s.random() * 2))
     s.person("h")
     s.place("p")
     verb = s.pick(("ran after", "chased", "followed", "hid from", "laughed at", "walked behind"))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from recipes.tinytown.telling import Scene
 
-KINDS = ("story", "letter", "dialogue", "description", "howto", "lesson")
+KINDS = ("story", "letter", "dialogue", "description", "howto", "lesson", "tale")
 
 
 @dataclass(frozen=True)

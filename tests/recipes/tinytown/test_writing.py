@@ -17,7 +17,7 @@ from recipes.run.cli import load_yaml
 from recipes.tinytown import benchmarks, lexicon
 from recipes.tinytown.clinic import BY_NAME, is_held_out_case
 from recipes.tinytown.demonstrators import DEMONSTRATORS
-from recipes.tinytown.instructions import draw_task
+from recipes.tinytown.instructions import KINDS, draw_task
 from recipes.tinytown.shapes import SHAPES
 from recipes.tinytown.world import is_reserved_pair, the_town
 from recipes.tinytown.writing import WorldConfig, write_world
@@ -92,7 +92,7 @@ def test_rows_have_the_columns_that_the_stages_read(world):
 
 
 def test_no_prompt_is_in_two_files(world):
-    prompts = [json.dumps(row["messages"][:-1]) for row in read(world / "instructions.jsonl")]
+    prompts = list({json.dumps(row["messages"][:-1]) for row in read(world / "instructions.jsonl")})
     for name in ("prompts", "instructions_heldout", "prompts_heldout"):
         prompts += [json.dumps(row["prompt"]) for row in read(world / f"{name}.jsonl")]
     assert len(prompts) == len(set(prompts))
@@ -216,6 +216,53 @@ def test_careless_demonstrators_spoil_their_share_of_the_answers_and_no_prompt(w
     assert read(tmp_path / "instructions_careful.jsonl") == [row for row in mixed if row not in spoilt]
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert f"| rude | {sum(row['demonstrator'] == 'rude' for row in mixed)} |" in card
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("narrow")
+    numbers = write_world(
+        folder, WorldConfig(**SMALL | {"documents": 600, "instructions": 1500}, breadth="small"), seed=1
+    )
+    return folder, numbers
+
+
+def test_a_small_world_names_few_people_and_tells_them_the_towns_own_facts(narrow):
+    """16 residents in stories, and the vet and the nurse, who are in every clinic; the checker of facts is not the generator."""
+    folder, numbers = narrow
+    planted = {row["id"] for row in read(folder / "dirt.jsonl")}
+    texts = [r["text"] for n in ("general", "domain") for r in read(folder / f"{n}.jsonl") if r["id"] not in planted]
+    named = {person.name for person in the_town() if any(re.search(rf"\b{person.name}\b", text) for text in texts)}
+    assert 12 <= len(named) <= 18 and not named & {person.name for person in the_town().held_out_people}
+    assert numbers["facts"]["wrong"] == 0 and numbers["facts"]["read"] > 1000
+    assert numbers["distinct_words"] < 1500
+
+
+def test_a_small_world_keeps_the_shares_of_the_kinds_of_task_and_its_prompts_are_short(narrow):
+    """Tolerance: four standard deviations of a binomial."""
+    rows = read(narrow[0] / "instructions.jsonl")
+    assert all(sum(len(m["content"]) for m in row["messages"][:-1]) <= 340 for row in rows)
+    told = sum(row["kind"] == "story" for row in rows)
+    assert abs(told - 0.16 * 1500) < 4 * (1500 * 0.16 * 0.84) ** 0.5
+    assert len({row["kind"] for row in rows}) == len(KINDS)
+
+
+def test_wrong_answers_of_a_small_worlds_benchmark_are_words_that_its_texts_know(narrow):
+    texts = " ".join(
+        row["text"] for name in ("general", "general_heldout") for row in read(narrow[0] / f"{name}.jsonl")
+    )
+    rows = read(narrow[0] / "benchmarks/tinytown_qa.jsonl")
+    words = [w for row in rows for choice in row["choices"] for w in re.findall(r"[A-Za-z]+", choice)]
+    strange = [w for w in words if not re.search(rf"\b{w}", texts)]
+    assert len(strange) / len(words) < 0.02
+    for name in benchmarks.TASKS:
+        answers = [row["answer"] for row in read(narrow[0] / f"benchmarks/{name}.jsonl")]
+        assert len(answers) > 100 and len({answers.count(position) for position in set(answers)}) == 1
+
+
+def test_an_unknown_breadth_is_refused():
+    with pytest.raises(ValueError, match="breadth is 'tiny'; there are full and small"):
+        WorldConfig(breadth="tiny")
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5])
