@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -170,61 +170,55 @@ def shared_tensors(model: nn.Module) -> tuple[GPTConfig, dict[str, tuple[Tensor,
     """The weights of a `GPT`, a transformers GPT-2 or Llama, or a LoRA `PeftModel` over one, without copying them.
 
     {parameter name in `GPT`: tensors that stacked along dimension 0 make it}: the model's own storage, so later training steps
-    show; only a layer with an active LoRA adapter gives a new tensor, its effective weight. A tied head is the embedding.
-    """
+    show; only a layer with an active LoRA adapter gives a new tensor, its effective weight. The head is what the model's head holds:
+    the config that is returned says tied where that is the embedding, whatever the model's own config says.
+    Raises ValueError as `config_from_hf` and `effective_parameter` do, and for an adapter that lengthens the prompt."""
+    peft = sys.modules.get("peft")
+    if peft is not None and isinstance(model, peft.PeftModel) and model.active_peft_config.is_prompt_learning:
+        raise ValueError("its adapter lengthens the prompt, which is not read here")
     model = unwrap(model)
     if isinstance(model, GPT):
-        config = model.config
         tensors = {name: (parameter.data,) for name, parameter in model.named_parameters()}
-    else:
-        config = config_from_hf(model.config)
-        tensors = {}
-        for ours, source in layout(config).items():
-            found = (effective_parameter(model, name) for name in source.names)
-            tensors[ours] = tuple(tensor.t() if source.is_transposed else tensor for tensor in found)
-    tensors.setdefault("head.weight", tensors["embedding.weight"])
-    return config, tensors
+        tensors.setdefault("head.weight", tensors["embedding.weight"])
+        return model.config, tensors
+    config = replace(config_from_hf(model.config), tie_embeddings=False)
+    tensors = {}
+    for ours, source in layout(config).items():
+        found = (effective_parameter(model, name) for name in source.names)
+        tensors[ours] = tuple(tensor.t() if source.is_transposed else tensor for tensor in found)
+    (embedding,), (head,) = tensors["embedding.weight"], tensors["head.weight"]
+    is_tied = head.data_ptr() == embedding.data_ptr() and head.shape == embedding.shape
+    return replace(config, tie_embeddings=is_tied), tensors
 
 
-def effective_parameter(model: nn.Module, name: str, *, trained: bool = False) -> Tensor:
+def effective_parameter(model: nn.Module, name: str) -> Tensor:
     """The parameter that the model's forward pass uses under a plain name such as `model.layers.0.mlp.up_proj.weight`:
-    W + sum of scaling * B A over the active LoRA adapters of that layer; trained: as a function of what is trained, with a gradient.
+    W + sum of scaling * B A over the active LoRA adapters of that layer, or the copy that an adapter trains in its place.
 
-    Raises ValueError for other kinds of adapter."""
+    Raises ValueError for other kinds of adapter (merge those first), also for one that is off, or merged and off."""
     path, _, part = name.rpartition(".")
     module = model.get_submodule(path)
-    if not hasattr(module, "base_layer"):
-        found = getattr(module, part)
-        return found if trained else found.data
-    base = getattr(module.get_base_layer(), part)
-    base = base if trained else base.data
-    active = [] if module.disable_adapters or module.merged else module.active_adapters
-    for adapter in active:
-        if adapter in getattr(module, "lora_embedding_A", ()):
-            raise ValueError(f"{path} has an adapter on an embedding that is not read here; merge the adapter first")
-        if adapter not in getattr(module, "lora_A", ()):
-            continue
+    peft = sys.modules.get("peft")
+    if peft is not None and isinstance(module, peft.utils.ModulesToSaveWrapper):
+        is_on = not module.disable_adapters and any(each in module.modules_to_save for each in module.active_adapters)
+        module = module.modules_to_save[module.active_adapters[0]] if is_on else module.original_module
+    if part in module._parameters:  # no wrapper of PEFT's has any of its own
+        return getattr(module, part).data
+    if type(module) not in (peft.tuners.lora.Linear, peft.tuners.lora.Embedding):
+        raise ValueError(f"{path} has an adapter that is not read here ({type(module).__name__}); merge it first")
+    if module.merged and module.disable_adapters:
+        raise ValueError(f"{path} has an adapter that is merged and switched off; unmerge it first")
+    weight = getattr(module.get_base_layer(), part).data
+    for adapter in [] if module.disable_adapters or module.merged else module.active_adapters:
+        if adapter not in module.scaling:
+            continue  # an adapter of other layers
         if adapter in module.lora_variant or module.lora_bias[adapter]:
             raise ValueError(
                 f"{path} has a LoRA variant (DoRA or a bias) that is not read here; merge the adapter first"
             )
         if part == "weight":
-            delta = module.get_delta_weight(adapter).to(base.dtype)
-            base = base + (delta if trained else delta.detach())
-    return base
-
-
-def trained_tensors(model: nn.Module, config: GPTConfig) -> dict[str, Tensor]:
-    """Every parameter of a `GPT` but its head's, as a function of the parameters of the Hugging Face model (adapters applied).
-
-    A gradient of one reaches what is trained of the other. Raises ValueError as `effective_parameter` does."""
-    tensors = {}
-    for ours, source in layout(config).items():
-        if ours != "head.weight":
-            parts = [effective_parameter(model, name, trained=True) for name in source.names]
-            stacked = parts[0] if len(parts) == 1 else torch.cat(parts)
-            tensors[ours] = stacked.t() if source.is_transposed else stacked
-    return tensors
+            weight = weight + module.get_delta_weight(adapter).detach().to(weight.dtype)
+    return weight
 
 
 def from_hf(hf_model: nn.Module) -> GPT:
@@ -329,5 +323,10 @@ def import_checkpoint(folder: Path | str, *, dtype: torch.dtype | None = None, t
         raise FileNotFoundError(f"{folder} has no .safetensors weights; other formats can run code and are not read")
     hf_model = load_model(AutoModelForCausalLM, folder, dtype=dtype or "auto")
     model = from_hf(hf_model)
+    if hf_model.config.tie_word_embeddings and not model.config.tie_embeddings:
+        raise ValueError(
+            f"{folder}: config.json says that the head is tied to the embedding, and the weights hold another one; "
+            "set tie_word_embeddings to false"
+        )
     refuse_difference(model, hf_model, f"to read {folder}", tolerance)
     return model
