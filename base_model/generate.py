@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from base_model.cuda_graphs import GraphDecoder
 from base_model.decoder import Decoder
 from base_model.fallback import continue_by_transformers, say_once
+from base_model.forks import processes_for, share_out
 from base_model.gpt import GPTConfig
 from base_model.hf import shared_tensors
 from base_model.loading import context_length
@@ -76,8 +77,9 @@ def generate(
     """Continue each prompt (token ids) until a stop token or max_new_tokens.
 
     seed or generator (a CPU one) fixes the draws; with neither they come from torch's global generator. batch_size: rows at
-    a time, prompts of like length together (None: all at once). dtype: compute in it, on a converted copy of the weights
-    (None: the model's own). by_transformers: let transformers run models that the own decoder knows, too.
+    a time, prompts of like length together (None: all at once); on a CPU the batches share the cores (forks.py). dtype: compute
+    in it, on a converted copy of the weights (None: the model's own). by_transformers: let transformers run models that the own
+    decoder knows, too.
     Dropout is off, whatever mode the model is in, and no gradient flows.
     Raises ValueError for an empty prompt, and where prompt and answer would not fit the model's context.
     """
@@ -106,20 +108,23 @@ def generate(
 
     tokens_BR = torch.full((n_prompts, n_new), pad_id, device=device)
     logprobs_BR = torch.zeros(n_prompts, n_new, device=device)
-    for start in range(0, n_prompts, batch_size):
-        rows = order[start : start + batch_size]
+    batches = [order[start : start + batch_size] for start in range(0, n_prompts, batch_size)]
+
+    def continue_rows(rows: list[int]) -> tuple[Tensor, Tensor | None]:
         some = [prompts[row] for row in rows]
         uniform_RB = None if uniform_BR is None else uniform_BR[rows].T.contiguous().to(device)
         with torch.autocast(device.type, enabled=False):
             if isinstance(own, str):
-                tokens_RB, logprobs_RB = continue_by_transformers(
+                return continue_by_transformers(
                     model, *_left_padded(some, device), sampling, uniform_RB, pad_id, want_logprobs
                 )
-            else:
-                make_decoder = GraphDecoder if device.type == "cuda" else Decoder
-                with torch.inference_mode():
-                    decoder = make_decoder(config, tensors, len(rows), max(lengths[row] for row in rows) + n_new)
-                    tokens_RB, logprobs_RB = _continue(decoder, some, sampling, uniform_RB, pad_id, want_logprobs)
+            make_decoder = GraphDecoder if device.type == "cuda" else Decoder
+            with torch.inference_mode():
+                decoder = make_decoder(config, tensors, len(rows), max(lengths[row] for row in rows) + n_new)
+                return _continue(decoder, some, sampling, uniform_RB, pad_id, want_logprobs)
+
+    made = share_out(continue_rows, batches, processes_for(len(batches), device))
+    for rows, (tokens_RB, logprobs_RB) in zip(batches, made, strict=True):
         tokens_BR[rows, : len(tokens_RB)] = tokens_RB.T
         if want_logprobs:
             logprobs_BR[rows, : len(tokens_RB)] = logprobs_RB.T

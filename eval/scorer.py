@@ -17,11 +17,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from base_model import loading
+from base_model.forks import processes_for, share_out
 from base_model.precision import CPU_BATCH_TOKENS
 
 LEAST_SHARED = 0.25  # a request joins a row when this share of its tokens is then not computed again
@@ -80,23 +82,12 @@ class Scorer:
         groups = sorted(pack(cut, self.share_beginnings), key=lambda group: -group.length)
         logprob_N = torch.zeros(len(requests), dtype=torch.float64)
         greedy_N = torch.ones(len(requests), dtype=torch.bool)
-        start = 0
-        while start < len(groups):
-            count = max(1, self.batch_tokens // groups[start].length)
-            # Only a batch's rows are laid out: a tuple a scored token, of all rows at once, would outweigh the texts.
-            batch = [lay_out(cut, group) for group in groups[start : start + count]]
-            try:
-                self._score_batch(batch, logprob_N, greedy_N)
-                start += len(batch)
-                continue
-            except torch.OutOfMemoryError:
-                if len(batch) == 1:
-                    raise ValueError(
-                        f"out of memory on one row of {len(batch[0].tokens)} tokens; the model does not fit this device"
-                    ) from None
-            # Only here is the failed batch free: while the error is handled, its traceback holds the tensors.
-            self.batch_tokens = max(1, len(batch) // 2) * groups[start].length
-            torch.cuda.empty_cache()
+        pieces = sum(1 for _ in self._batches(groups))
+        scored = share_out(partial(self._score_batch, cut), self._batches(groups), processes_for(pieces, self.device))
+        for request_P, logprob_P, is_greedy_P in scored:
+            logprob_N.index_add_(0, request_P, logprob_P.double())
+            greedy_N[request_P[~is_greedy_P]] = False
+        self.tokens_computed += sum(group.length for group in groups)
         bad = int((~torch.isfinite(logprob_N)).sum())
         if bad:
             raise NonFiniteError(f"{bad} of {len(requests)} scores are not finite{_bad_weights(self.model)}")
@@ -112,8 +103,35 @@ class Scorer:
             )
         return [*context, *continuation][-(self.max_length + 1) :], len(continuation)
 
+    def _batches(self, groups: Sequence[Group]) -> Iterator[Sequence[Group]]:
+        """Groups under the bound on tokens, which is looked up for each batch anew."""
+        start = 0
+        while start < len(groups):
+            count = max(1, self.batch_tokens // groups[start].length)
+            yield groups[start : start + count]
+            start += count
+
+    def _score_batch(
+        self, cut: Sequence[tuple[list[int], int]], groups: Sequence[Group]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(request, log-probability, is greedy) of each scored position, all (P,) on the CPU."""
+        try:
+            # Only a batch's rows are laid out: a tuple a scored token, of all rows at once, would outweigh the texts.
+            return self._score_rows([lay_out(cut, group) for group in groups])
+        except torch.OutOfMemoryError:
+            if len(groups) == 1:
+                raise ValueError(
+                    f"out of memory on one row of {groups[0].length} tokens; the model does not fit this device"
+                ) from None
+        # Only here is the failed batch free: while the error is handled, its traceback holds the tensors.
+        half = len(groups) // 2
+        self.batch_tokens = half * groups[0].length
+        torch.cuda.empty_cache()
+        halves = [self._score_batch(cut, part) for part in (groups[:half], groups[half:])]
+        return tuple(torch.cat(parts) for parts in zip(*halves, strict=True))
+
     @torch.no_grad()
-    def _score_batch(self, rows: list[Row], logprob_N: Tensor, greedy_N: Tensor) -> None:
+    def _score_rows(self, rows: list[Row]) -> tuple[Tensor, Tensor, Tensor]:
         width = len(rows[0].tokens)
         # Filled up with each row's first token, on the right, where causal attention hides it.
         tokens_BT = torch.tensor([row.tokens + row.tokens[:1] * (width - len(row.tokens)) for row in rows])
@@ -121,12 +139,8 @@ class Scorer:
         where_P = torch.tensor([b * width + index for b, row in enumerate(rows) for index, _, _ in row.scored])
         target_P = torch.tensor([target for row in rows for _, target, _ in row.scored])
         request_P = torch.tensor([request for row in rows for _, _, request in row.scored])
-        self.tokens_computed += sum(len(row.tokens) for row in rows)
-        logprob_P, is_greedy_P = self._positions(
-            tokens_BT, self._layout(rows, width) if has_branches else {}, where_P, target_P
-        )
-        logprob_N.index_add_(0, request_P, logprob_P.double())
-        greedy_N[request_P[~is_greedy_P]] = False
+        layout = self._layout(rows, width) if has_branches else {}
+        return request_P, *self._positions(tokens_BT, layout, where_P, target_P)
 
     def _layout(self, rows: list[Row], width: int) -> dict[str, Tensor]:
         """Position ids and the additive mask of rows with branches; padding sees itself alone, which keeps it finite."""

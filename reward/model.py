@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from base_model.chat import render_prompt
+from base_model.forks import processes_for, share_out
 from base_model.loading import context_length, load_model
 from base_model.precision import CPU_BATCH_TOKENS, find_device
 from base_model.sequence import pad_right, position_ids
@@ -105,8 +106,15 @@ def score_rows(model: Any, rows: Sequence[Sequence[int]], pad_id: int, *, batch_
     scores = torch.empty(len(rows), dtype=torch.float32)
     was_training = model.training
     model.eval()
-    for batch in _batches_by_length(rows, batch_tokens):
-        scores[batch] = padded_scores(model, *pad_right([rows[i] for i in batch], pad_id, device=device)).cpu()
+    batches = _batches_by_length(rows, batch_tokens)
+
+    def score_batch(batch: list[int]) -> Tensor:
+        with torch.inference_mode():
+            return padded_scores(model, *pad_right([rows[i] for i in batch], pad_id, device=device)).cpu()
+
+    made = share_out(score_batch, batches, processes_for(len(batches), device))
+    for batch, scores_B in zip(batches, made, strict=True):
+        scores[batch] = scores_B
     model.train(was_training)
     return scores
 

@@ -17,16 +17,12 @@ import psutil
 import yaml
 
 from base_model.checkpoints import write_text_atomically
+from base_model.forks import cores
 from recipes.pipeline.graph import Decision, Stage, compare_with_disk, estimate
 from recipes.pipeline.table import StageTable
 from recipes.run.process import POLL_S, LaunchedProcess, RecipeProcess, end_all
 
 USUAL_GIB = 2.0  # of a stage whose memory nobody has measured or told
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def default_jobs() -> int:

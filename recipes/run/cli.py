@@ -163,7 +163,7 @@ def command(main: Callable[[], Any]) -> None:
     Exit status: 0 well, 1 a mistake or an unusable machine, 130 Ctrl-C, 143 SIGTERM. PLUMBLINE_TRACEBACK=1 shows the traceback.
     """
     if main.__module__ == "__main__":  # not where a test calls it
-        _drop_list_of_small_blocks()
+        _start_anew_for_shared_machines()
         _take_sigterm_as_ctrl_c()
     try:
         main()
@@ -193,15 +193,20 @@ def _take_sigterm_as_ctrl_c() -> None:
         os.register_at_fork(after_in_child=end_at_once)
 
 
-def _drop_list_of_small_blocks() -> None:
-    """Start this command anew with glibc's per-thread list of freed small blocks (tcache) switched off; once, and only with glibc.
+def _start_anew_for_shared_machines() -> None:
+    """Start this command anew with two settings that its libraries read as they are loaded; once. A person's own settings stay.
 
-    A block in that list never joins its free neighbours. Small ones lie between a training step's tensors, so the heap falls to pieces
-    that the tensors of the next row length do not fit: DPO held 1.4 and PPO 1.6 times what was in use. Without the list no stage is
-    slower. glibc reads the setting as a process starts, and processes started by this one inherit it. A person's own setting stays.
+    OpenMP's threads sleep while they wait for each other. By themselves they spin, and then two of them do a tenth of their work as soon
+    as another program takes a core: generation on two cores fell from 300 answers/s to between 12 and 110, asleep it does 150 to 170.
+
+    glibc's per-thread list of freed small blocks (tcache) is off. A block in that list never joins its free neighbours. Small ones lie
+    between a training step's tensors, so the heap falls to pieces that the tensors of the next row length do not fit: DPO held 1.4 and
+    PPO 1.6 times what was in use. Without the list no stage is slower.
     """
-    set_already = os.environ.get("GLIBC_TUNABLES", "")
-    if "glibc.malloc.tcache_count" in set_already or not sys.executable or platform.libc_ver()[0] != "glibc":
-        return
-    os.environ["GLIBC_TUNABLES"] = ":".join(filter(None, [set_already, "glibc.malloc.tcache_count=0"]))
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    wanted = {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
+    tunables = os.environ.get("GLIBC_TUNABLES", "")
+    if "glibc.malloc.tcache_count" not in tunables and platform.libc_ver()[0] == "glibc":
+        wanted["GLIBC_TUNABLES"] = ":".join(filter(None, [tunables, "glibc.malloc.tcache_count=0"]))
+    if sys.executable and any(os.environ.get(name) != value for name, value in wanted.items()):
+        os.environ.update(wanted)
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -158,11 +158,10 @@ def _child(module: str, arguments: list[str], log: str, sending, threads: int | 
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
     sys.argv = [module, *arguments]
     if threads is not None:
-        os.environ["OMP_NUM_THREADS"] = str(
-            threads
-        )  # where torch is not loaded yet, and for processes of the stage's own
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(threads)
+        else:
+            os.environ["OMP_NUM_THREADS"] = str(threads)
     print(f"$ python -m {module} {' '.join(arguments)}", flush=True)
     try:
         command_module(module).main(arguments)

@@ -50,6 +50,13 @@ def test_scores_equal_one_plain_pass_a_request(dialect, batch_tokens, share):
     assert [s.is_greedy for s in scores] == [e[1] for e in expected]
 
 
+def test_scores_are_the_same_from_two_processes(monkeypatch):
+    scorer = Scorer(random_model("llama", 400), batch_tokens=200)
+    one = scorer.score(requests_like_a_benchmark())
+    monkeypatch.setattr("eval.scorer.processes_for", lambda pieces, device: 2)
+    assert scorer.score(requests_like_a_benchmark()) == one
+
+
 def test_a_request_that_greedy_decoding_writes_is_greedy(dialect):
     model = random_model(dialect, 400, seed=3)
     tokens = [1, 50, 60]

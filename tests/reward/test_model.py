@@ -57,6 +57,12 @@ def test_the_batch_size_changes_no_score(reward, batch_tokens):
     assert scores == pytest.approx(one_by_one(reward) * 3, abs=TOLERANCE)
 
 
+def test_scores_are_the_same_from_two_processes(reward, monkeypatch):
+    one = reward.raw_scores(PROMPTS * 3, ANSWERS * 3, batch_tokens=40)
+    monkeypatch.setattr("reward.model.processes_for", lambda pieces, device: 2)
+    assert torch.equal(reward.raw_scores(PROMPTS * 3, ANSWERS * 3, batch_tokens=40), one)
+
+
 def test_padding_on_the_left_and_on_the_right_gives_the_same_scores(reward):
     rows = encode_answers(reward.tokenizer, PROMPTS, ANSWERS)
     left, right = (padded_scores(reward.model, *pad(rows, 0)) for pad in (pad_left, pad_right))

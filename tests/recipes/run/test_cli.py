@@ -191,3 +191,28 @@ def test_small_blocks_do_not_keep_the_heap_in_pieces():
     assert run({"GLIBC_TUNABLES": more}) == f"{more}:glibc.malloc.tcache_count=0 ['x'] 4"
     own = "glibc.malloc.tcache_count=7"  # a person's own setting stays, and shows what it costs
     assert run({"GLIBC_TUNABLES": own}) == f"{own} ['x'] 0"
+
+
+WAITING = """
+import ctypes, glob, importlib.util
+from recipes.run.cli import command
+
+def main():
+    (folder,) = importlib.util.find_spec("torch").submodule_search_locations
+    ctypes.CDLL(glob.glob(folder + "/lib/libgomp*")[0])
+
+command(main)
+"""
+
+
+def test_openmps_threads_sleep_while_they_wait_unless_a_person_says_otherwise():
+    """What torch's own OpenMP says of its settings as it is loaded."""
+
+    def wait_policy(**own: str) -> str:
+        environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | own
+        environment["OMP_DISPLAY_ENV"] = "TRUE"
+        done = subprocess.run([sys.executable, "-c", WAITING], capture_output=True, text=True, env=environment)
+        return next(line.split("'")[1] for line in done.stderr.splitlines() if "OMP_WAIT_POLICY" in line)
+
+    assert wait_policy() == "PASSIVE"
+    assert wait_policy(OMP_WAIT_POLICY="ACTIVE") == "ACTIVE"
