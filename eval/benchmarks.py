@@ -27,6 +27,9 @@ from eval.scorer import Scorer
 from eval.suite import Benchmark, even_indices, sample_indices
 from eval.tasks import VERSION
 
+FEWSHOT_SEED = (
+    1234  # lm-eval's default: the examples of a few-shot prompt are those of stock runs, whatever the suite's seed
+)
 GENERATION_ROUND = 64  # tokens; outputs that met a stop string leave between rounds
 TIED_METRICS = {"acc": None, "acc_norm": "characters", "acc_bytes": "bytes"}
 AGGREGATES = {  # lm-eval's aggregation -> ours
@@ -214,7 +217,7 @@ def measure(
     docs = task.eval_docs if docs is None else docs
     shots = benchmark.num_fewshot if benchmark.num_fewshot is not None else task.config.num_fewshot or 0
     task.set_config(key="num_fewshot", value=shots)
-    task.set_fewshot_seed(seed=seed)
+    task.set_fewshot_seed(seed=FEWSHOT_SEED)
     has_template = task.OUTPUT_TYPE == "generate_until" and lm.tokenizer.chat_template is not None
     chosen, parts = _chosen(docs, benchmark, seed)
     by_doc = []

@@ -6,7 +6,9 @@ left so that it has full context. Token perplexity depends on the tokenizer; bit
 
     bits_per_byte = -sum LL / (ln 2 * sum bytes)      word_perplexity = exp(-sum LL / sum words)      byte_ likewise
 
-LL in nats, bytes of UTF-8, words = parts of re.split(r"\\s+", text). Equal to lm-eval's `loglikelihood_rolling` metrics.
+LL in nats, bytes of UTF-8, words = parts of re.split(r"\\s+", text). Equal to lm-eval's `loglikelihood_rolling`
+metrics for tokenizers that add no special tokens. Where one adds a bos (Llama's, Gemma's), lm-eval scores that bos after another as a
+token of every document; here one bos is context, and nothing else changes. lm-eval's own tasks are run as lm-eval runs them (`BatchedLM`).
 """
 
 from __future__ import annotations

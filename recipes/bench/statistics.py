@@ -93,14 +93,18 @@ HEADING = "| scores | n | coverage | false positives | ... without a warning | w
 
 
 def as_row(cell: Cell) -> str:
-    """A row of the page; what misses the aim unwarned is bold. A cell is warned of where most of its data sets are."""
+    """A row of the page. Bold: what misses the aim in a cell that is not warned of (in most of its data sets)."""
     is_warned = cell.warned >= 0.5
-    noise = 2 * 0.007  # two standard errors at 1,000 simulations
-    covered = f"{cell.coverage:.3f}"
-    if not is_warned and cell.coverage < 0.93 - noise:
+    covered, rejected, claimed = (_share(share) for share in (cell.coverage, cell.rejected, cell.claimed))
+    if not is_warned and cell.coverage < 0.93:
         covered = f"**{covered}**"
-    shares = ["–" if share is None else f"{share:.3f}" for share in (cell.rejected, cell.claimed)]
-    return f"| {cell.name} | {cell.n} | {covered} | {shares[0]} | {shares[1]} | {cell.warned:.2f} |"
+    if cell.claimed is not None and cell.claimed > 0.06:
+        claimed = f"**{claimed}**"
+    return f"| {cell.name} | {cell.n} | {covered} | {rejected} | {claimed} | {cell.warned:.2f} |"
+
+
+def _share(share: float | None) -> str:
+    return "–" if share is None else f"{share:.3f}"
 
 
 def one_model(options: argparse.Namespace) -> Iterator[Cell]:

@@ -213,12 +213,21 @@ def test_limit_takes_a_seeded_sample_and_not_the_first(own_tasks, tokenizer):
     assert some == [i["item"] for i in run(model, tokenizer, "own_choice", own_tasks, limit=8)[0]]
 
 
-def test_few_shot_prompts_are_drawn_with_the_suites_seed(own_tasks, tokenizer):
+def test_few_shot_prompts_are_lm_evals_own_whatever_the_suites_seed(own_tasks, tokenizer):
+    from lm_eval import simple_evaluate
+    from lm_eval.tasks import TaskManager
+
     model = random_model("llama", len(tokenizer))
-    first = run(model, tokenizer, "own_choice", own_tasks, num_fewshot=1)[0]
-    again = run(model, tokenizer, "own_choice", own_tasks, num_fewshot=1)[0]
-    assert [i["prompt"] for i in first] == [i["prompt"] for i in again]
-    assert first[0]["prompt"].count("Is it so?") == 2
+    items = run(model, tokenizer, "own_choice", own_tasks, num_fewshot=2)[0]  # with a suite's seed of 1
+    samples = simple_evaluate(
+        model=BatchedLM(Scorer(model), tokenizer),
+        tasks=[load_tasks([Benchmark("own_choice")], [str(own_tasks)])[0][1]],
+        num_fewshot=2,
+        task_manager=TaskManager(include_defaults=False),
+        bootstrap_iters=0,
+    )["samples"]["own_choice"]
+    stock = [sample["arguments"][0][0] for sample in sorted(samples, key=lambda sample: sample["doc_id"])]
+    assert [item["prompt"] for item in items] == stock and stock[0].count("Is it so?") == 3
 
 
 def test_unknown_tasks_and_splits_that_no_file_gives_are_refused_by_name(own_tasks):

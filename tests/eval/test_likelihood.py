@@ -55,6 +55,28 @@ def test_each_documents_loglikelihood_equals_lm_evals(dialect, tokenizer):
     assert ours == pytest.approx(rolling(model, tokenizer, TEXT_LIST, batch_size=2), rel=1e-6)
 
 
+def test_of_a_tokenizer_that_adds_a_bos_lm_eval_scores_the_bos_too_and_we_do_not(tokenizer):
+    import copy
+
+    import torch
+    from tokenizers.processors import TemplateProcessing
+
+    adding = copy.deepcopy(tokenizer)
+    bos = adding.bos_token_id
+    adding.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{adding.bos_token} $A", special_tokens=[(adding.bos_token, bos)]
+    )
+    model = random_model("llama", len(tokenizer), seed=2)
+    texts = [TEXT_LIST[0], TEXT_LIST[3]]
+    plain, added = (likelihood.score_texts(Scorer(model), tok, texts) for tok in (tokenizer, adding))
+    assert plain == added  # what is measured does not depend on what a tokenizer adds
+    for text, theirs in zip(texts, rolling(model, adding, texts, batch_size=1), strict=True):
+        ids = torch.tensor([[bos, bos, *tokenizer(text, add_special_tokens=False)["input_ids"]]])
+        with torch.no_grad():
+            logprobs_BTV = model(ids[:, :-1]).logits.log_softmax(-1)
+        assert theirs == pytest.approx(float(logprobs_BTV[0].gather(1, ids[0, 1:, None]).sum()), rel=1e-5)
+
+
 def test_windows_by_hand():
     # L = 4, ten tokens: the picture in lm-eval's docstring. Context is what is read and not scored.
     assert likelihood.windows(list(range(10)), 99, 4) == [
