@@ -195,6 +195,7 @@ def paired_difference(
     weights: Sequence[float] | None = None,
     clusters: Sequence | None = None,
     confidence: float = 0.95,
+    permutations: int = PERMUTATIONS,
     seed: int = 0,
 ) -> Difference:
     """Mean of a - b over paired items (with `weights`: sum(a - b) / sum(weights), e.g. bits over bytes).
@@ -230,7 +231,10 @@ def paired_difference(
         low, high = max(-1.0, padded_U.mean() - half), min(1.0, padded_U.mean() + half)
     p = math.nan
     if math.isfinite(value):
-        p = max(sign_flip(difference_N, clusters=clusters, seed=seed), _skew_p(value, influence_U))
+        p = max(
+            sign_flip(difference_N, clusters=clusters, permutations=permutations, seed=seed),
+            _skew_p(value, influence_U),
+        )
     return Difference(
         value, low, high, p, len(a_N), wins, losses, ties, error, len(influence_U), "sign_flip", warning
     )  # fmt: skip

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eval import statistics
+from eval import ledger, statistics
 from eval.results import AGGREGATES
 
 SIZES = (6, 10, 20, 50, 200, 1000)
 CLUSTERS = (4, 5, 6, 10, 20, 50)
 CLUSTER_SIZE = 5
+SWEEP, SWEEP_ITEMS = 200, 100  # variants tried, items that all are asked
 SPREAD = 4.0  # of the beta distribution of a cluster's accuracy: correlation 1 / (1 + 4) within
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
@@ -175,6 +176,22 @@ def two_models_clustered(options: argparse.Namespace) -> Iterator[Cell]:
             ),
             0.0,
         )
+
+
+def sweeps(options: argparse.Namespace) -> tuple[float, float]:
+    """Shares of null sweeps with a false verdict, by the ledger's levels and by 0.05 each. All variants share items and baseline."""
+    rng, levels = np.random.default_rng(options.seed), []
+    for _ in range(SWEEP):
+        levels.append(ledger.next_level([False] * len(levels), levels))
+    found = []
+    for _ in range(options.simulations):
+        hard_N = rng.beta(2, 2, SWEEP_ITEMS)
+        base_N, variants_VN = rng.random(SWEEP_ITEMS) < hard_N, rng.random((SWEEP, SWEEP_ITEMS)) < hard_N
+        wins_V, losses_V = (variants_VN & ~base_N).sum(axis=1), (~variants_VN & base_N).sum(axis=1)
+        p_V = np.array([statistics.mcnemar_exact(int(w), int(v)) for w, v in zip(wins_V, losses_V, strict=True)])
+        found.append(((p_V < levels).any(), (p_V < statistics.ALPHA).any()))
+    crowned, at_one_level = np.mean(found, axis=0)
+    return float(crowned), float(at_one_level)
 
 
 def powers(options: argparse.Namespace) -> Iterator[tuple[str, int, float, float]]:
