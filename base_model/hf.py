@@ -191,9 +191,10 @@ def shared_tensors(model: nn.Module) -> tuple[GPTConfig, dict[str, tuple[Tensor,
     return replace(config, tie_embeddings=is_tied), tensors
 
 
-def effective_parameter(model: nn.Module, name: str) -> Tensor:
+def effective_parameter(model: nn.Module, name: str, *, trained: bool = False) -> Tensor:
     """The parameter that the model's forward pass uses under a plain name such as `model.layers.0.mlp.up_proj.weight`:
     W + sum of scaling * B A over the active LoRA adapters of that layer, or the copy that an adapter trains in its place.
+    trained: as a function of what is trained, with a gradient.
 
     Raises ValueError for other kinds of adapter (merge those first), also for one that is off, or merged and off."""
     path, _, part = name.rpartition(".")
@@ -203,12 +204,14 @@ def effective_parameter(model: nn.Module, name: str) -> Tensor:
         is_on = not module.disable_adapters and any(each in module.modules_to_save for each in module.active_adapters)
         module = module.modules_to_save[module.active_adapters[0]] if is_on else module.original_module
     if part in module._parameters:  # no wrapper of PEFT's has any of its own
-        return getattr(module, part).data
+        found = getattr(module, part)
+        return found if trained else found.data
     if type(module) not in (peft.tuners.lora.Linear, peft.tuners.lora.Embedding):
         raise ValueError(f"{path} has an adapter that is not read here ({type(module).__name__}); merge it first")
     if module.merged and module.disable_adapters:
         raise ValueError(f"{path} has an adapter that is merged and switched off; unmerge it first")
-    weight = getattr(module.get_base_layer(), part).data
+    weight = getattr(module.get_base_layer(), part)
+    weight = weight if trained else weight.data
     for adapter in [] if module.disable_adapters or module.merged else module.active_adapters:
         if adapter not in module.scaling:
             continue  # an adapter of other layers
@@ -217,8 +220,22 @@ def effective_parameter(model: nn.Module, name: str) -> Tensor:
                 f"{path} has a LoRA variant (DoRA or a bias) that is not read here; merge the adapter first"
             )
         if part == "weight":
-            weight = weight + module.get_delta_weight(adapter).detach().to(weight.dtype)
+            delta = module.get_delta_weight(adapter).to(weight.dtype)
+            weight = weight + (delta if trained else delta.detach())
     return weight
+
+
+def trained_tensors(model: nn.Module, config: GPTConfig) -> dict[str, Tensor]:
+    """Every parameter of a `GPT` but its head's, as a function of the parameters of the Hugging Face model (adapters applied).
+
+    A gradient of one reaches what is trained of the other. Raises ValueError as `effective_parameter` does."""
+    tensors = {}
+    for ours, source in layout(config).items():
+        if ours != "head.weight":
+            parts = [effective_parameter(model, name, trained=True) for name in source.names]
+            stacked = parts[0] if len(parts) == 1 else torch.cat(parts)
+            tensors[ours] = stacked.t() if source.is_transposed else stacked
+    return tensors
 
 
 def from_hf(hf_model: nn.Module) -> GPT:

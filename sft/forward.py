@@ -12,6 +12,7 @@ Shapes: B rows, T tokens, N learnt tokens, D width, V vocabulary.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import types
@@ -69,11 +70,13 @@ class _GPTForward:
         places = None
         if use_cache is False and input_ids is not None and not any(more.get(name) is not None for name in UNKNOWN):
             places = self._places(input_ids, attention_mask, position_ids)
-        if places is None or not self._is_plain():
+        tensors = None
+        if places is not None and self._is_plain():
+            with torch.autocast(input_ids.device.type, enabled=False), contextlib.suppress(ValueError):
+                tensors = trained_tensors(self.model, self.config)  # ValueError: an adapter that is not read there
+        if tensors is None:
             options = {"attention_mask": attention_mask, "position_ids": position_ids, "use_cache": use_cache, **more}
             return self.theirs(input_ids, **options)
-        with torch.autocast(input_ids.device.type, enabled=False):
-            tensors = trained_tensors(self.model, self.config)
         hidden_BTD = torch.func.functional_call(self.gpt, tensors, (input_ids,), places)
         return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=hidden_BTD)
 
