@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.run.cli import command
-from recipes.run.record import describe_data, parent_folder, read_manifest, run_files, weights_sha256
+from recipes.run.record import data_problem, parent_folder, read_manifest, run_files, weights_sha256
 
 
 @dataclass(frozen=True)
@@ -53,17 +53,6 @@ def trace(folder: Path | str, expected_sha256: str | None = None) -> Node:
         children.append(Node(f"data {data['path']}  {state}", tuple(filter(None, [data_problem(data)]))))
     label = f"{folder}  [{manifest['stage']}, seed {manifest['seed']}]  {weights_sha256(folder)[:12]}"
     return Node(label, tuple(problems), tuple(children))
-
-
-def data_problem(data: dict[str, Any]) -> str | None:
-    """What is wrong with data as a record has it ({path, sha256}), if anything."""
-    try:
-        found = describe_data(data["path"])["sha256"]
-    except (FileNotFoundError, ValueError):
-        return f"{data['path']} is missing"
-    if found == data["sha256"]:
-        return None
-    return f"{data['path']} is {'missing' if found is None else 'not what was trained on'}"
 
 
 def trace_hub(parent: dict[str, Any]) -> Node:

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from base_model.checkpoints import sha256_file
 from recipes.run.record import read_manifest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,12 +68,27 @@ def code_sha256(module: str) -> str:
     return digest.hexdigest()
 
 
+def suite_sha256(path: str) -> str:
+    """Hash of a suite with the content of its files; "not there yet" where a stage is still to make one of them."""
+    from eval.suite import Suite
+
+    try:
+        return Suite.load(path).sha256
+    except (OSError, ValueError):
+        return "not there yet"
+
+
 def stage_inputs(module: str, settings: Mapping[str, Any], parents: Mapping[str, Path]) -> dict[str, str]:
-    """{what: hash} of everything that decides a stage's result: "settings", "code", and one entry per parent stage (its files' hashes)."""
+    """{what: hash} of everything that decides a stage's result but its data: "settings" (with what the YAML files say that they name),
+    "code", "suite" where it is measured on one, and one entry per parent stage (its files' hashes)."""
+    others = [value for key, value in settings.items() if key != "evaluation" and isinstance(value, str)]
+    said = {name: sha256_file(name) for name in others if name.endswith((".yaml", ".yml")) and Path(name).is_file()}
     inputs = {
-        "settings": hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest(),
+        "settings": hashlib.sha256(json.dumps([settings, said], sort_keys=True, default=str).encode()).hexdigest(),
         "code": code_sha256(module),
     }
+    if settings.get("evaluation"):
+        inputs["suite"] = suite_sha256(settings["evaluation"])
     for name, folder in parents.items():
         manifest = read_manifest(folder)
         files = json.dumps(manifest["files"], sort_keys=True) if manifest else "unfinished"

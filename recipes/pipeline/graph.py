@@ -11,7 +11,7 @@ from typing import Any
 from recipes.pipeline.fingerprint import stage_inputs
 from recipes.run.cli import load_yaml, reject_unknown
 from recipes.run.folder import is_interrupted
-from recipes.run.record import read_manifest
+from recipes.run.record import data_problem, read_manifest
 from recipes.run.run import require_deepspeed
 
 RECIPES = {  # what a pipeline may run: names, not import paths, so that a YAML cannot run code
@@ -117,6 +117,10 @@ class Stage:
     def fingerprint_file(self) -> Path:
         """Where the inputs of its last finished run are kept."""
         return self.folder.parent / ".inputs" / f"{self.folder.name}.json"
+
+    def is_of_a_parent(self, path: str) -> bool:
+        """Does it lie in a parent's folder, whose own record tells of it?"""
+        return any(Path(path).absolute().is_relative_to(folder.absolute()) for folder in self.parents.values())
 
     def inputs(self) -> dict[str, str]:
         """Hashes of all that decides the result."""
@@ -251,6 +255,9 @@ def compare_with_disk(stage: Stage) -> Decision:
     file = stage.fingerprint_file
     before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     changed = [what for what, digest in stage.inputs().items() if before.get(what) != digest]
+    made_here = [data for data in manifest.get("data", []) if not stage.is_of_a_parent(data["path"])]
+    if any(map(data_problem, made_here)):
+        changed.append("data")
     if changed:
         return Decision(stage, True, f"changed: {', '.join(changed)}")
     return Decision(stage, False, "unchanged")

@@ -20,6 +20,7 @@ from base_model.checkpoints import write_text_atomically
 from base_model.forks import cores
 from recipes.pipeline.graph import Decision, Stage, compare_with_disk, estimate
 from recipes.pipeline.table import StageTable
+from recipes.run.folder import AlreadyFinished, OtherSettings
 from recipes.run.process import POLL_S, LaunchedProcess, RecipeProcess, end_all
 
 USUAL_GIB = 2.0  # of a stage whose memory nobody has measured or told
@@ -167,7 +168,12 @@ class _Schedule:
 
     def _end(self, job: _Job) -> None:
         stage, failure = job.decision.stage, job.process.failure()
-        if failure and "--resume" in job.arguments and "other settings" in failure:  # out of date: start it anew
+        resumed = "--resume" in job.arguments
+        if (
+            failure and resumed and failure.kind == AlreadyFinished.__name__
+        ):  # killed as it took its place: it has it now
+            failure = None
+        if failure and resumed and failure.kind == OtherSettings.__name__:  # out of date: start it anew
             job.arguments[-1] = "--overwrite"
             job.process = self._process(stage, job.arguments, job.log)
             self.running.append(job)

@@ -6,6 +6,7 @@ if __name__ == "__main__": command(main)
 """
 
 import difflib
+import json
 import os
 import platform
 import signal
@@ -15,6 +16,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from recipes.run.disk import full_disk
+
+FAILURE_FILE = (
+    "PLUMBLINE_FAILURE_FILE"  # environment variable: where a command that fails writes [message, class of the error]
+)
 
 
 def expand_environment(value: Any, where: str) -> Any:
@@ -171,11 +178,22 @@ def command(main: Callable[[], Any]) -> None:
         by, status = ("SIGTERM", 143) if stop.args == (signal.SIGTERM,) else ("Ctrl-C", 130)
         print(f"stopped by {by}; what was finished is kept, --resume goes on from the last checkpoint", file=sys.stderr)
         sys.exit(status)
-    except (ValueError, OSError) as error:
-        if os.environ.get("PLUMBLINE_TRACEBACK"):
+    except Exception as error:
+        message = one_line(error)
+        if message is None or os.environ.get("PLUMBLINE_TRACEBACK"):
             raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        if os.environ.get(FAILURE_FILE):
+            Path(os.environ[FAILURE_FILE]).write_text(json.dumps([message, type(error).__name__]), encoding="utf-8")
+        print(f"error: {message}", file=sys.stderr)
         sys.exit(1)
+
+
+def one_line(error: Exception) -> str | None:
+    """What a person is told of an error: a mistake, a full disk or another limit of the machine. None for a defect of ours."""
+    full = full_disk(error)
+    if full is None and not isinstance(error, (ValueError, OSError)):
+        return None
+    return " ".join((full or str(error)).split())
 
 
 def _take_sigterm_as_ctrl_c() -> None:

@@ -1,6 +1,7 @@
 """Run a recipe in a process of its own, with the slow imports already done: output to a file, the failure as one line."""
 
 import importlib
+import json
 import multiprocessing
 import os
 import signal
@@ -14,9 +15,22 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
+from recipes.run.cli import FAILURE_FILE, one_line
+
 PRELOADED = ("torch", "transformers", "datasets", "trl", "peft", "accelerate")
 POLL_S = 0.2  # between two looks at a process
 _context = multiprocessing.get_context("forkserver")
+
+
+class Failure(str):
+    """What went wrong, in one line. kind: the name of the error's class, where one was raised."""
+
+    kind: str
+
+    def __new__(cls, message: str, kind: str = "") -> "Failure":
+        failure = super().__new__(cls, " ".join(message.split()))
+        failure.kind = kind
+        return failure
 
 
 def command_module(name: str) -> ModuleType:
@@ -30,7 +44,7 @@ def preload_training_packages() -> None:
     _context.set_forkserver_preload(list(PRELOADED))
 
 
-def run_recipe(module: str, arguments: list[str], log: Path, watch: Callable[[], None]) -> str | None:
+def run_recipe(module: str, arguments: list[str], log: Path, watch: Callable[[], None]) -> Failure | None:
     """Run `module.main(arguments)` in a fresh process; returns None if it went well, else what went wrong in one line.
 
     Its stdout and stderr go to the end of `log`. `watch` is called a few times a second. Ctrl-C reaches the stage too (same process
@@ -39,7 +53,7 @@ def run_recipe(module: str, arguments: list[str], log: Path, watch: Callable[[],
     return wait_for(RecipeProcess(module, arguments, log), watch)
 
 
-def wait_for(process: "RecipeProcess | LaunchedProcess", watch: Callable[[], None] = lambda: None) -> str | None:
+def wait_for(process: "RecipeProcess | LaunchedProcess", watch: Callable[[], None] = lambda: None) -> Failure | None:
     """Wait until it ends; returns its failure. It is ended too where anything is raised meanwhile."""
     try:
         while process.is_running():
@@ -77,7 +91,7 @@ class RecipeProcess:
     def is_running(self) -> bool:
         return self.process.is_alive()
 
-    def failure(self) -> str | None:
+    def failure(self) -> Failure | None:
         """None if it ended well, else what went wrong in one line. Only of a process that has ended."""
         try:
             failure = self.receiving.recv()
@@ -111,19 +125,23 @@ class LaunchedProcess:
         self.log = log
         with open(log, "a", encoding="utf-8") as output:
             print(f"$ python -m {' '.join(line)}", file=output, flush=True)
-            self.began = output.tell()
-            self.process = subprocess.Popen([sys.executable, "-m", *line], stdout=output, stderr=subprocess.STDOUT)
+            self.reason = log.with_suffix(".failure.json")  # where the stage's command says why it fails
+            self.reason.unlink(missing_ok=True)
+            environment = {**os.environ, FAILURE_FILE: str(self.reason)}
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", *line], stdout=output, stderr=subprocess.STDOUT, env=environment
+            )
 
     def is_running(self) -> bool:
         return self.process.poll() is None
 
-    def failure(self) -> str | None:
+    def failure(self) -> Failure | None:
         """None if it ended well, else what went wrong in one line. Only of a process that has ended."""
         if self.process.returncode == 0:
             return None
-        said = self.log.read_bytes()[self.began :].decode("utf-8", "replace").splitlines()
-        errors = [text.removeprefix("error: ") for text in said if text.startswith("error: ")]
-        return errors[0] if errors else _died(self.process.returncode, self.log)
+        if self.reason.is_file():
+            return Failure(*json.loads(self.reason.read_text(encoding="utf-8")))
+        return _died(self.process.returncode, self.log)
 
     def interrupt(self) -> None:
         """As Ctrl-C does: the launcher ends its processes."""
@@ -135,11 +153,11 @@ class LaunchedProcess:
         self.process.wait()
 
 
-def _died(code: int, log: Path) -> str:
+def _died(code: int, log: Path) -> Failure:
     if code == -signal.SIGKILL:
-        return "it was killed (signal 9); if nobody did, the machine ran out of memory"
+        return Failure("it was killed (signal 9); if nobody did, the machine ran out of memory")
     last = deque((line.strip() for line in log.open(encoding="utf-8", errors="replace") if line.strip()), maxlen=1)
-    return f"it ended with status {code}: {last[0] if last else 'no output'}"
+    return Failure(f"it ended with status {code}: {last[0] if last else 'no output'}")
 
 
 def _end_with_parent() -> None:
@@ -166,15 +184,14 @@ def _child(module: str, arguments: list[str], log: str, sending, threads: int | 
     try:
         command_module(module).main(arguments)
     except KeyboardInterrupt:
-        sending.send("stopped by Ctrl-C")
+        sending.send(Failure("stopped by Ctrl-C"))
         sys.exit(130)
-    except (ValueError, OSError) as error:  # a person's mistake or the machine's limits: one line
+    except Exception as error:  # the traceback is in the log
         traceback.print_exc()
-        sending.send(" ".join(str(error).split()))
-        sys.exit(1)
-    except Exception as error:  # a defect of ours: the traceback is in the log, the line says where
-        traceback.print_exc()
-        sending.send(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+        kind = type(error).__name__
+        # A person's mistake or the machine's limits need no more than one line; of a defect of ours it says what it is.
+        message = one_line(error) or f"{kind}: {' '.join(str(error).split())[:300]}"
+        sending.send(Failure(message, kind))
         sys.exit(1)
     except SystemExit as error:  # argparse: its message is the log's last line
         sending.close()

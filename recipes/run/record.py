@@ -182,6 +182,17 @@ def describe_data(path: Path | str) -> dict[str, Any]:
     return {"path": str(path), "sha256": together if digests else None}
 
 
+def data_problem(data: dict[str, Any]) -> str | None:
+    """What is wrong with data as a record has it ({path, sha256}), if anything."""
+    try:
+        found = describe_data(data["path"])["sha256"]
+    except (FileNotFoundError, ValueError):
+        return f"{data['path']} is missing"
+    if found == data["sha256"]:
+        return None
+    return f"{data['path']} is {'missing' if found is None else 'not what was trained on'}"
+
+
 def tokenizer_hashes(folder: Path | str) -> dict[str, str | None]:
     """{tokenizer_sha256, template_sha256} of a checkpoint's tokenizer as it is loaded; None for what it has not."""
     if not any(Path(folder, name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):

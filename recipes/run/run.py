@@ -23,6 +23,7 @@ from typing import Any
 
 from base_model.checkpoints import checkpoints, newest_sealed, remove_partials, step_of, write_text_atomically
 from recipes.run import record
+from recipes.run.disk import working_in
 from recipes.run.folder import (
     LOG,
     MANIFEST,
@@ -149,6 +150,7 @@ class Run:
 
     def _open(self) -> None:
         self._lock = open_folder(self.dir, self.identity, overwrite=self.config.overwrite, resume=self.config.resume)
+        working_in.append(self.dir)
         self._before = read_record(self.dir / PROGRESS) or {}
         if (self.dir / MANIFEST).is_file():  # the run that is there keeps its log until it is replaced
             self._log_file = self.out / LOG

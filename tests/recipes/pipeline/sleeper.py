@@ -7,17 +7,22 @@ from pathlib import Path
 
 import yaml
 
+import recipes.run.folder
+
 
 def main(arguments: list[str]) -> None:
     settings = yaml.safe_load(Path(arguments[1]).read_text())
     folder = Path(settings["output_dir"])
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     began_s = time.monotonic()
     time.sleep(settings.get("takes_s", 0.2))
     if settings.get("fails"):
-        raise ValueError("it was told to")
+        raise ValueError("it was told to, with other settings")
+    if "--resume" in arguments and settings.get("refuses"):
+        raise getattr(recipes.run.folder, settings["refuses"])("whatever it says")
     record = {
         "files": {},
+        "arguments": arguments[2:],
         "began_s": began_s,
         "ended_s": time.monotonic(),
         "threads": os.environ["OMP_NUM_THREADS"],

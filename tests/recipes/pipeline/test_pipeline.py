@@ -18,11 +18,12 @@ def pipeline(folder, stages=STAGES, **options):
     return PipelineConfig(output_dir=str(folder), stages=stages, **options)
 
 
-def finish(stage, files=("a",)):
+def finish(stage, files=("a",), data=()):
     """What a stage leaves on disk when it ended well, as far as the pipeline reads it."""
     stage.folder.mkdir(parents=True, exist_ok=True)
     record = {
         "files": dict.fromkeys(files, "hash"),
+        "data": list(data),
         "wall_s": 60,
         "evaluation_s": 5,
         "peak_memory_bytes": {"host": 2**30},
@@ -124,6 +125,38 @@ def test_a_changed_setting_runs_its_stage_and_children_only_if_its_files_changed
     reward = next(stage for stage in build(changed) if stage.name == "reward")
     finish(reward, files=("b",))
     assert reasons(changed)["ppo"] == (True, "changed: parent reward")
+
+
+def test_changed_data_or_a_changed_suite_runs_the_stage_again(tmp_path):
+    from recipes.run.record import describe_data
+
+    rows, mine, suite = tmp_path / "rows.jsonl", tmp_path / "notes", tmp_path / "suite.yaml"
+    mine.mkdir()
+    for file in (rows, mine / "a.txt"):
+        file.write_text('{"text": "one"}\n')
+    suite.write_text(f"likelihood: {{text: {{path: {rows}}}}}")
+    stages = {"sft": {"recipe": "lora_sft", "set": {"data": f"{mine}/*.txt", "evaluation": str(suite)}}}
+    config = pipeline(tmp_path / "runs", stages)
+
+    def state():
+        return reasons(config)["sft"][1]
+
+    def end():
+        finish(build(config)[0], data=[describe_data(f"{mine}/*.txt")])
+
+    end()
+    assert state() == "unchanged"
+    (mine / "a.txt").write_text("two")
+    assert state() == "changed: data"
+    end()
+    (mine / "b.txt").write_text("one more")
+    assert state() == "changed: data"
+    end()
+    rows.write_text('{"text": "two"}\n')
+    assert state() == "changed: suite"
+    end()
+    suite.write_text(suite.read_text() + "\nbatch_tokens: 64")  # changes no score
+    assert state() == "unchanged"
 
 
 def test_a_changed_source_file_runs_the_stage_again(tmp_path, monkeypatch):

@@ -47,11 +47,44 @@ def test_one_after_the_other_where_one_is_asked_for_or_memory_is_short(tmp_path,
 def test_a_failure_begins_nothing_more_and_what_runs_is_kept(tmp_path, capsys):
     stages = [stage(tmp_path, "bad", fails=True, takes_s=0), stage(tmp_path, "good", takes_s=0.8)]
     stages += [stage(tmp_path, "after_bad", "bad"), stage(tmp_path, "after_good", "good")]
-    with pytest.raises(ValueError, match="stage bad failed: it was told to .its output: .*bad.txt"):
+    with pytest.raises(
+        ValueError, match="stage bad failed: it was told to, with other settings .its output: .*bad.txt"
+    ):
         run(tmp_path, stages, jobs=2)
-    assert "bad: failed (it was told to); waiting for good" in capsys.readouterr().out
+    assert "bad: failed (it was told to, with other settings); waiting for good" in capsys.readouterr().out
     assert [one.name for one in stages if read_manifest(one.folder)] == ["good"]
     assert not compare_with_disk(stages[1]).runs
+
+
+def test_what_cannot_be_resumed_is_started_anew_by_the_class_of_the_error_and_not_by_its_words(tmp_path):
+    stages = [
+        stage(tmp_path, "other", takes_s=0, refuses="OtherSettings"),
+        stage(tmp_path, "done", takes_s=0, refuses="AlreadyFinished"),
+    ]
+    for one in stages:
+        one.folder.mkdir()
+        (one.folder / "started.json").write_text("{}")
+    record = run(tmp_path, stages, jobs=2)
+    assert record["other"]["arguments"] == ["--overwrite"]
+    assert record["done"] is None and stages[1].fingerprint_file.is_file()  # the stage itself had said that it is there
+    bad = stage(tmp_path, "bad", takes_s=0, fails=True)
+    bad.folder.mkdir()
+    (bad.folder / "started.json").write_text("{}")
+    with pytest.raises(ValueError, match="stage bad failed: it was told to, with other settings"):
+        run(tmp_path, [bad], jobs=1)
+
+
+def test_a_launched_stage_says_the_class_of_its_error_too(tmp_path):
+    from recipes.run.process import LaunchedProcess, wait_for
+
+    config = "recipes/configs/accelerate/ddp.yaml"
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("")
+    arguments = ["--output_dir", str(tmp_path / "out")]
+    failure = wait_for(
+        LaunchedProcess("recipes.tinytown", arguments, tmp_path / "log.txt", accelerate_config=config, processes=1)
+    )
+    assert failure.kind == "ValueError" and "holds files that no run made" in failure
 
 
 def test_ctrl_c_ends_every_stage_that_runs(tmp_path, monkeypatch):
