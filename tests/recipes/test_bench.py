@@ -1,8 +1,11 @@
 """The benchmarks' arithmetic by hand, and that the generation benchmark runs."""
 
+import time
+
+import psutil
 import pytest
 
-from recipes.bench import generation
+from recipes.bench import competitor, generation
 from recipes.bench.__main__ import main
 from recipes.bench.timing import Timings, alternate, matmul_ceiling
 
@@ -31,6 +34,20 @@ def test_the_generation_benchmark_prints_a_ratio_for_each_batch(capsys):
     assert [float(line.split()[0]) for line in lines[3:]] == [1, 2] and all(
         float(line.split()[-1]) > 0 for line in lines[3:]
     )
+
+
+def test_a_competitor_runs_beside_the_work_and_stands_still_between():
+    def used_s() -> float:
+        return sum(psutil.Process(pid).cpu_times().user for pid in pids)
+
+    with competitor.paused_competitors(1, nice=19) as run_beside:
+        pids = [child.pid for child in psutil.Process().children()]
+        run_beside(lambda: time.sleep(0.3))
+        time.sleep(0.1)  # until the signal has come
+        during_s = used_s()
+        time.sleep(0.1)
+        assert 0 < during_s == used_s()
+    assert not any(map(psutil.pid_exists, pids))
 
 
 def test_a_benchmark_that_is_not_there_names_those_that_are(capsys):
