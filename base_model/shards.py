@@ -84,29 +84,38 @@ def write_shards(
 
     shard_tokens: a shard is closed at the first document end past this. Special strings in a text stay text.
     Raises ValueError when the tokenizer has no eos token or there is no text at all."""
+    return write_token_shards(encode_documents(tokenizer, texts), tokenizer, folder, shard_tokens=shard_tokens)
+
+
+def write_token_shards(
+    documents: Iterable[tuple[list[int], int]],
+    tokenizer: PreTrainedTokenizerFast,
+    folder: Path | str,
+    *,
+    shard_tokens: int = 1 << 26,
+) -> ShardIndex:
+    """As `write_shards`, of documents that are ids already: (ids with whatever begins and ends them, bytes of their text)."""
     if tokenizer.eos_token_id is None:
         raise ValueError(
             "the tokenizer has no eos token, so nothing would mark the end of a document; set tokenizer.eos_token"
         )
     dtype = np.dtype("uint16" if len(tokenizer) <= 1 << 16 else "uint32").newbyteorder("<")
-    begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    documents = byte_count = 0
+    count = byte_count = 0
     with write_atomically(folder) as partial:
         writer = _Writer(partial, shard_tokens, len(tokenizer))
-        for batch in _batches(texts):
-            for ids in encode_texts(tokenizer, batch):
-                writer.add(np.array([*begin, *ids, tokenizer.eos_token_id], dtype=dtype))
-            documents += len(batch)
-            byte_count += sum(len(text.encode("utf-8")) for text in batch)
+        for ids, text_bytes in documents:
+            writer.add(np.array(ids, dtype=dtype))
+            count += 1
+            byte_count += text_bytes
         writer.close_shard()
-        if documents == 0:
+        if count == 0:
             raise ValueError("there is no text to write shards of; look at the source and at what cleaning dropped")
         index = ShardIndex(
             dtype=dtype.name,
             vocab_size=len(tokenizer),
             eos_token_id=tokenizer.eos_token_id,
             tokenizer_sha256=tokenizer_sha256(tokenizer),
-            documents=documents,
+            documents=count,
             tokens=sum(shard.tokens for shard in writer.shards),
             bytes=byte_count,
             shards=tuple(writer.shards),
@@ -233,30 +242,60 @@ class ShardLoader:
 
 
 @dataclass(frozen=True)
-class InTurn:
-    """Batches of one loader, and from batch `switch_at` on those of another, from its first: a corpus to start with, then the corpus.
+class CurriculumLoader:
+    """Batches of several loaders in turn: `phases` are (loader, batches), each read from its first batch; the last has no end.
 
-    As seekable as its loaders. batch_size and windows are the second's; raises ValueError where the first's rows differ in shape."""
+    As seekable as its loaders; batch_size and windows are the main phase's (`main`, an index). Raises ValueError where a batch of one
+    phase differs in shape from another's."""
 
-    first: ShardLoader
-    then: ShardLoader
-    switch_at: int
+    phases: tuple[tuple[ShardLoader | SideBySide, int], ...]
+    main: int = 0
 
     def __post_init__(self) -> None:
-        shapes = [(loader.batch_size, loader.context_length) for loader in (self.first, self.then)]
-        if shapes[0] != shapes[1]:
-            raise ValueError(f"loaders in turn have batches of {shapes[0]} and {shapes[1]}; they must be alike")
+        shapes = sorted({(loader.batch_size, loader.context_length) for loader, _ in self.phases})
+        if len(shapes) > 1:
+            raise ValueError(f"phases of a curriculum have batches of {shapes[0]} and {shapes[1]}; they must be alike")
 
     @property
     def batch_size(self) -> int:
-        return self.then.batch_size
+        return self.phases[self.main][0].batch_size
 
     @property
     def windows(self) -> int:
-        return self.then.windows
+        return self.phases[self.main][0].windows
 
     def batch(self, step: int) -> dict[str, torch.Tensor]:
-        return self.first.batch(step) if step < self.switch_at else self.then.batch(step - self.switch_at)
+        for loader, batches in self.phases[:-1]:
+            if step < batches:
+                return loader.batch(step)
+            step -= batches
+        return self.phases[-1][0].batch(step)
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """Batches whose first rows come from one loader and whose last rows from another: two corpora at a fixed ratio."""
+
+    first: ShardLoader
+    second: ShardLoader
+
+    @property
+    def batch_size(self) -> int:
+        return self.first.batch_size + self.second.batch_size
+
+    @property
+    def context_length(self) -> int:
+        return self.first.context_length
+
+    @property
+    def windows(self) -> int:
+        return self.first.windows + self.second.windows
+
+    def batch(self, step: int) -> dict[str, torch.Tensor]:
+        import torch
+
+        one, other = self.first.batch(step), self.second.batch(step)
+        return {name: torch.cat([one[name], other[name]]) for name in one}
 
 
 def permute(i: int, n: int, keys: tuple[int, ...]) -> int:
@@ -306,6 +345,14 @@ class _Writer:
             self.file.close()
             self.shards.append(Shard(Path(self.file.name).name, self.tokens, self.digest.hexdigest()))
             self.file = None
+
+
+def encode_documents(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> Iterator[tuple[list[int], int]]:
+    """(<|bos|> + ids + <|eos|>, bytes in UTF-8) of each text, encoded as content."""
+    begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    for batch in _batches(texts):
+        for text, ids in zip(batch, encode_texts(tokenizer, batch), strict=True):
+            yield [*begin, *ids, tokenizer.eos_token_id], len(text.encode("utf-8"))
 
 
 def _batches(texts: Iterable[str]) -> Iterator[list[str]]:

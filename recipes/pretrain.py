@@ -33,9 +33,20 @@ class TextConfig:
     lead_in_steps: int = field(
         default=0, metadata={"help": "steps on the lead-in shards (<tokenizer>/lead_in) before all others"}
     )
+    conversation_steps: int = field(
+        default=0,
+        metadata={"help": "last steps, in which part of each batch is conversations (<tokenizer>/conversations)"},
+    )
+    conversation_share: float = 0.5  # of the rows of those steps
     sample_prompts: list[str] = field(
         default_factory=list, metadata={"help": "texts that samples continue; none: one sample from the start"}
     )
+
+    def __post_init__(self) -> None:
+        if min(self.lead_in_steps, self.conversation_steps) < 0:
+            raise ValueError("lead_in_steps and conversation_steps must not be negative")
+        if not 0 < self.conversation_share <= 1:
+            raise ValueError(f"conversation_share is {self.conversation_share}; it must be above 0 and at most 1")
 
 
 @dataclass(frozen=True)
@@ -98,15 +109,15 @@ def main(argv: list[str] | None = None) -> Path | None:
     from base_model.gpt import GPT
     from base_model.plan import flops_per_token
     from base_model.pretrain import join_processes, pretrain
-    from base_model.shards import InTurn, ShardIndex, ShardLoader
+    from base_model.shards import ShardIndex, ShardLoader
     from base_model.untrained import read_back, written_out
     from base_model.validation import token_bytes
 
     shards = Path(text.shards or Path(text.tokenizer, "shards"))
     validation_shards = Path(text.validation_shards or Path(text.tokenizer, "validation"))
-    lead_in = [Path(text.tokenizer, "lead_in")] if text.lead_in_steps else []
+    corpora = [shards, *(Path(text.tokenizer, name) for name, steps in side_corpora(text).items() if steps)]
     settings = (text, shape, training)
-    run = Run.start("pretrain", run_config, settings, parents=[text.tokenizer], data=[shards, *lead_in])
+    run = Run.start("pretrain", run_config, settings, parents=[text.tokenizer], data=corpora)
     tokenizer = AutoTokenizer.from_pretrained(text.tokenizer)
     config = shape.model_config(vocab_size=len(tokenizer))
     tokenizer.model_max_length = config.context_length
@@ -118,10 +129,7 @@ def main(argv: list[str] | None = None) -> Path | None:
     validation = None
     if text.validation_shards or validation_shards.is_dir():
         validation = ShardLoader(validation_shards, config.context_length, rows, shuffle=False, **place)
-    loader = ShardLoader(shards, config.context_length, rows, **place)
-    for folder in lead_in:
-        start = ShardLoader(folder, config.context_length, rows, **place)
-        loader = InTurn(start, loader, text.lead_in_steps * training.accumulation)
+    loader = curriculum(text, shards, training, config.context_length, rows, place)
     with run.training():
         result = pretrain(
             GPT(config),
@@ -140,12 +148,46 @@ def main(argv: list[str] | None = None) -> Path | None:
     run.note("precision", result.precision)
     run.note("flops", flops_per_token(config) * result.tokens)
     run.note("validation", result.metrics)
-    unused = [ShardIndex.load(folder).unused_ids for folder in (shards, *lead_in)]
+    unused = [ShardIndex.load(folder).unused_ids for folder in corpora]
     if None not in unused:  # what later stages look up: see base_model/untrained.py
         run.note("untrained_token_ids", written_out(set.intersection(*map(read_back, unused))))
     return run.finish(
         result.model, tokenizer, steps=result.steps, tokens=result.tokens, trained_parameters=config.n_parameters
     )
+
+
+def side_corpora(text: TextConfig) -> dict[str, int]:
+    """Folder of shards beside the main ones, below the tokenizer's -> steps that read from it."""
+    return {"lead_in": text.lead_in_steps, "conversations": text.conversation_steps}
+
+
+def curriculum(text: TextConfig, shards: Path, training: PretrainConfig, context_length: int, rows: int, place: dict):
+    """The loader of a run: the lead-in, then the text, then text and conversations side by side; just the text without either.
+
+    Raises ValueError if no step is left for the text alone."""
+    from base_model.shards import CurriculumLoader, ShardLoader, SideBySide
+
+    alone = training.steps - text.lead_in_steps - text.conversation_steps
+    if alone < 1:
+        raise ValueError(
+            f"lead_in_steps {text.lead_in_steps} and conversation_steps {text.conversation_steps} leave none of {training.steps} steps"
+        )
+    phases = [(ShardLoader(shards, context_length, rows, **place), alone)]
+    main = 0
+    if text.lead_in_steps:
+        lead_in = ShardLoader(Path(text.tokenizer, "lead_in"), context_length, rows, **place)
+        phases.insert(0, (lead_in, text.lead_in_steps))
+        main = 1
+    if text.conversation_steps:
+        said = round(rows * text.conversation_share)
+        last = ShardLoader(Path(text.tokenizer, "conversations"), context_length, max(said, 1), **place)
+        if 0 < said < rows:
+            others = {**place, "seed": place["seed"] + 1}  # another order than the steps before
+            last = SideBySide(ShardLoader(shards, context_length, rows - said, **others), last)
+        phases.append((last, text.conversation_steps))
+    if len(phases) == 1:
+        return phases[0][0]
+    return CurriculumLoader(tuple((loader, steps * training.accumulation) for loader, steps in phases), main)
 
 
 def planned(text: TextConfig, shape: ShapeConfig, training: PretrainConfig, plan: PlanConfig) -> str:

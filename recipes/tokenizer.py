@@ -7,15 +7,17 @@ Trains a byte-level BPE on the text (or takes the text's characters, or a tokeni
 text as shards for pretraining. On the embedded world: 2,048 tokens, 4 characters a token, in about 5 s.
 """
 
+import copy
 import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 from base_model.checkpoints import write_text_atomically
-from base_model.documents import Counts, read_texts
+from base_model.documents import Counts, Source, read_rows, read_texts
 from recipes.run.cli import command, parse
 from recipes.run.finetune import DataConfig
 from recipes.run.run import Run, RunConfig
@@ -42,6 +44,17 @@ class TokenizerConfig:
     )
     tokenizer_documents: int | None = field(
         default=None, metadata={"help": "documents that the tokenizer is learnt from, the first to train on; none: all"}
+    )
+    tokenizer_data: list[str] = field(
+        default_factory=list,
+        metadata={"help": "more text that the tokenizer is learnt from, such as a later stage's; it makes no shards"},
+    )
+    conversations: str | None = field(
+        default=None,
+        metadata={
+            "help": "conversations that pretraining may end with, as lora_sft takes them: the tokenizer is learnt from them as well, "
+            "and their shards go to <output_dir>/conversations"
+        },
     )
     lead_in_data: str | None = field(
         default=None, metadata={"help": "text that pretraining may start with; its shards go to <output_dir>/lead_in"}
@@ -73,13 +86,16 @@ CONFIG_TYPES = (RunConfig, TokenizerConfig, DataConfig)
 def main(argv: list[str] | None = None) -> Path:
     """Run the stage; returns its folder."""
     run_config, config, data = parse(*CONFIG_TYPES, argv=argv)
-    from base_model.shards import write_shards
+    from base_model.shards import encode_documents, write_token_shards
 
     run = Run.start(
         "tokenizer",
         run_config,
         (config, data),
-        data=list(filter(None, (data.data, config.validation_data, config.lead_in_data))),
+        data=[
+            *filter(None, (data.data, config.validation_data, config.lead_in_data, config.conversations)),
+            *config.tokenizer_data,
+        ],
     )
     counts = Counts()
     cut = None
@@ -87,7 +103,8 @@ def main(argv: list[str] | None = None) -> Path:
         cut = int((1 - config.validation_share) * sum(map(len, read_texts(data.source))))
     first = config.validation_documents
     end = first + config.tokenizer_documents if config.tokenizer_documents else None
-    tokenizer = make_tokenizer(config, _shown(islice(read_texts(data.source, counts), first, end), "tokenizer"))
+    learnt_from = chain(islice(read_texts(data.source, counts), first, end), more_texts(config, data.source))
+    tokenizer = make_tokenizer(config, _shown(learnt_from, "tokenizer"))
     tokenizer.save_pretrained(run.out)
     texts = read_texts(data.source)
     kept_back = list(islice(texts, first))
@@ -106,9 +123,13 @@ def main(argv: list[str] | None = None) -> Path:
     if config.validation_data or cut is not None or kept_back:
         parts["validation"] = (config.validation_shards or run.dir / "validation", validation)
     run.note("bad_rows_skipped", counts.skipped)
-    for part, (folder, texts) in parts.items():
-        shown, shard_tokens = _shown(texts, f"{part} shards"), config.shard_tokens
-        index = write_shards(shown, tokenizer, run.inside(folder), shard_tokens=shard_tokens)
+    encoded = {part: (folder, encode_documents(tokenizer, texts)) for part, (folder, texts) in parts.items()}
+    if config.conversations:
+        source = replace(data.source, path=config.conversations)
+        encoded["conversations"] = (run.dir / "conversations", encoded_conversations(tokenizer, source, config))
+    for part, (folder, documents) in encoded.items():
+        shown = _shown(documents, f"{part} shards")
+        index = write_token_shards(shown, tokenizer, run.inside(folder), shard_tokens=config.shard_tokens)
         facts = {name: getattr(index, name) for name in ("documents", "tokens", "bytes", "vocab_size", "dtype")}
         run.note(part, {**facts, "folder": str(folder)})
         rate = index.bytes / index.tokens
@@ -127,6 +148,29 @@ def make_tokenizer(config: TokenizerConfig, texts: Iterator[str]):
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(config.kind)
+
+
+def more_texts(config: TokenizerConfig, source: Source) -> Iterator[str]:
+    """What the tokenizer is learnt from beside the text of the shards: text of later stages, and what is said in conversations."""
+    for path in config.tokenizer_data:
+        yield from read_texts(replace(source, path=path))
+    if config.conversations:
+        from sft.examples import to_messages
+
+        for row in read_rows(replace(source, path=config.conversations), required=()):
+            yield from (message["content"] for message in to_messages(row.fields))
+
+
+def encoded_conversations(tokenizer: Any, source: Source, config: TokenizerConfig) -> Iterator[tuple[list[int], int]]:
+    """Conversations in the chat template, as documents of token shards; those longer than a model's context are left out."""
+    from base_model.chat import set_chat_template
+    from sft.examples import RowCounts, instruction_rows
+
+    chat = set_chat_template(copy.deepcopy(tokenizer))  # the base model's own tokenizer has no template
+    limits = {"context_tokens": config.model_max_length, "on_long_rows": "drop"}
+    for row in instruction_rows(source, chat, RowCounts(), **limits):
+        ids = row["input_ids"]
+        yield ids, len(tokenizer.decode(ids, skip_special_tokens=True).encode("utf-8"))
 
 
 def until(texts: Iterator[str], cut: int | None) -> Iterator[str]:
@@ -148,7 +192,7 @@ def since(texts: Iterator[str], cut: int) -> Iterator[str]:
         cut = max(0, cut - len(text))
 
 
-def _shown(texts: Iterator[str], what: str) -> Iterator[str]:
+def _shown(texts: Iterator[Any], what: str) -> Iterator[Any]:
     from tqdm import tqdm
 
     return iter(tqdm(texts, what, unit=" documents", unit_scale=True, disable=not sys.stderr.isatty(), leave=False))

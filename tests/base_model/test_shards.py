@@ -11,7 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from base_model import shards, untrained
-from base_model.shards import InTurn, ShardIndex, ShardLoader, permute, tokenizer_sha256, verify_shards, write_shards
+from base_model.shards import (
+    CurriculumLoader,
+    ShardIndex,
+    ShardLoader,
+    SideBySide,
+    permute,
+    tokenizer_sha256,
+    verify_shards,
+    write_shards,
+)
 from base_model.tokenizer import encode_text, train_tokenizer
 
 BOS, EOS = 1, 2
@@ -236,12 +245,30 @@ def test_maps_are_opened_anew_so_that_resident_memory_stays_fixed(folder, monkey
         assert loader._rows_mapped <= 5
 
 
-def test_loaders_in_turn_read_one_corpus_and_then_the_other_from_its_start(folder):
-    first, then = (ShardLoader(folder, 8, 2, seed=seed) for seed in (1, 2))
-    both = InTurn(first, then, switch_at=3)
-    expected = [first.batch(0), first.batch(1), first.batch(2), then.batch(0), then.batch(1)]
-    for step in (4, 0, 3, 2, 1):  # any step at once
-        assert torch.equal(both.batch(step)["tokens_BT"], expected[step]["tokens_BT"])
-    assert (both.batch_size, both.windows) == (2, then.windows)
+def test_phases_of_a_curriculum_are_read_in_turn_each_from_its_start(folder):
+    first, then, last = (ShardLoader(folder, 8, 2, seed=seed) for seed in (1, 2, 3))
+    loader = CurriculumLoader(((first, 3), (then, 2), (last, 1)), main=1)
+    expected = [*map(first.batch, range(3)), *map(then.batch, range(2)), *map(last.batch, range(3))]
+    for step in (4, 0, 7, 3, 2, 6, 1, 5):  # any step at once; the last phase has no end
+        assert torch.equal(loader.batch(step)["tokens_BT"], expected[step]["tokens_BT"])
+    assert (loader.batch_size, loader.windows) == (2, then.windows)
     with pytest.raises(ValueError, match=r"\(2, 8\) and \(3, 8\)"):
-        InTurn(first, ShardLoader(folder, 8, 3), switch_at=1)
+        CurriculumLoader(((first, 1), (ShardLoader(folder, 8, 3), 1)))
+
+
+def test_two_corpora_side_by_side_give_each_their_rows(folder):
+    """Over two ranks the rows are those of one process: each loader shares out its own."""
+    first, second = ShardLoader(folder, 8, 4, seed=1), ShardLoader(folder, 8, 2, seed=2)
+    whole = SideBySide(first, second)
+    assert (whole.batch_size, whole.context_length, whole.windows) == (6, 8, first.windows + second.windows)
+    ranks = [
+        SideBySide(
+            ShardLoader(folder, 8, 2, seed=1, rank=rank, world_size=2),
+            ShardLoader(folder, 8, 1, seed=2, rank=rank, world_size=2),
+        )
+        for rank in range(2)
+    ]
+    for name, rows in whole.batch(5).items():
+        assert torch.equal(rows, torch.cat([first.batch(5)[name], second.batch(5)[name]]))
+        shared = torch.cat([rank.batch(5)[name] for rank in ranks])[[0, 1, 3, 4, 2, 5]]
+        assert torch.equal(rows, shared)

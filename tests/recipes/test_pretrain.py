@@ -93,6 +93,24 @@ def test_a_lead_in_is_read_first_and_recorded(tokens, finished, tokenizer, tmp_p
     assert losses[0] != losses[3]
 
 
+def test_conversations_share_the_last_steps_and_are_recorded(tokens, tokenizer, tmp_path):
+    """The steps before are those without; the last ones read as many conversations as asked for. Steps that leave none are refused."""
+    with_conversations = tmp_path / "tokens"
+    shutil.copytree(tokens, with_conversations)
+    write_shards(["one two three four five six seven " * 8] * 8, tokenizer, with_conversations / "conversations")
+    shares = {}
+    for share in (0.25, 1.0):
+        settings = {"conversation_steps": 20, "conversation_share": share, "log_every": 1}
+        folder = pretrain.main(arguments(with_conversations, tmp_path / f"base{share}", **settings))
+        lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        shares[share] = [line["loss"] for line in lines if "loss" in line]
+        assert any(data["path"].endswith("conversations") for data in read_manifest(folder)["data"])
+    assert shares[0.25][:10] == shares[1.0][:10]
+    assert all(one != other for one, other in zip(shares[0.25][10:], shares[1.0][10:], strict=True))
+    with pytest.raises(ValueError, match="conversation_steps 30 leave none of 30 steps"):
+        pretrain.main(arguments(with_conversations, tmp_path / "none", conversation_steps=30))
+
+
 def test_the_log_is_a_curve_with_speed_and_samples(finished):
     lines = [json.loads(line) for line in (finished / "log.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if "loss" in line]

@@ -45,6 +45,32 @@ def test_tokenizer_and_shards_are_written_and_give_the_text_back(data):
     assert {"shards/index.json", "shards/00000.bin", "tokenizer.json"} <= set(manifest["files"])
 
 
+def test_conversations_become_shards_and_the_tokenizer_is_learnt_from_all_that_the_pipeline_reads(data):
+    """Their ids are those that the chat template gives; words of the later stages' text are tokens, as those of the conversations."""
+    from transformers import AutoTokenizer
+
+    from base_model.chat import set_chat_template
+
+    said = [{"role": "user", "content": "Xylophone?"}, {"role": "assistant", "content": "Yes <|eos|>."}]
+    too_long = [said[0], {"role": "assistant", "content": "no " * 80}]
+    rows = [{"messages": said}] * 3 + [{"messages": too_long}]
+    (data / "said.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (data / "later.txt").write_text("Gastritis " * 9)
+    flags = ["--data", str(data / "data" / "train.jsonl"), "--vocab_size", "400", "--model_max_length", "64"]
+    more = ["--conversations", str(data / "said.jsonl"), "--tokenizer_data", str(data / "later.txt")]
+    folder = main(["--output_dir", str(data / "out"), *flags, *more])
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.tokenize(" Gastritis") == ["ĠGastritis"] and tokenizer.tokenize("Xylophone") == ["Xylophone"]
+    ids = set_chat_template(AutoTokenizer.from_pretrained(folder)).apply_chat_template(said, return_dict=False)
+    written = np.fromfile(folder / "conversations" / "00000.bin", dtype="uint16")
+    assert written.tolist() == ids * 3  # the one that is longer than the model's context is left out
+    assert {data["path"] for data in json.loads((folder / "manifest.json").read_text())["data"]} == {
+        str(data / "data" / "train.jsonl"),
+        str(data / "said.jsonl"),
+        str(data / "later.txt"),
+    }
+
+
 def test_the_last_share_of_a_text_is_kept_for_validation(data):
     from transformers import AutoTokenizer
 
