@@ -19,6 +19,7 @@ from typing import Any
 
 from base_model.checkpoints import write_text_atomically
 from eval import figures, references, words
+from eval.answers import answers
 from eval.compare import LEAST_OF_A_KIND, Comparison, Model, as_json, compare
 
 MOST_SAMPLES = 200
@@ -111,6 +112,7 @@ def report_data(
         "win_rates": _win_rates(comparison),
         "matrix_models": comparison.aligned or [m.name for m in comparison.models],
         "seed_groups": comparison.seed_groups,
+        "answers": answers(comparison, prompt_text),
         "samples": samples(comparison, seed),
         "tables": [
             {"stage": record.name, **table}
@@ -279,9 +281,11 @@ def samples(comparison: Comparison, seed: int) -> list[dict[str, Any]]:
 
 
 def prompt_text(prompt: Any) -> str:
-    """A prompt as text: messages as "role: content" paragraphs."""
+    """A prompt as text: messages as "role: content" paragraphs, a single one from the user as what it says."""
     if isinstance(prompt, str):
         return prompt
+    if [message["role"] for message in prompt] == ["user"]:
+        return prompt[0]["content"]
     return "\n\n".join(f"{message['role']}: {message['content']}" for message in prompt)
 
 
