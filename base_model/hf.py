@@ -203,7 +203,10 @@ def effective_parameter(model: nn.Module, name: str, *, trained: bool = False) -
     if peft is not None and isinstance(module, peft.utils.ModulesToSaveWrapper):
         is_on = not module.disable_adapters and any(each in module.modules_to_save for each in module.active_adapters)
         module = module.modules_to_save[module.active_adapters[0]] if is_on else module.original_module
-    if part in module._parameters:  # no wrapper of PEFT's has any of its own
+    holds_rows = peft is not None and isinstance(
+        module, peft.utils.other.TrainableTokensWrapper
+    )  # trained in their place
+    if holds_rows or part in module._parameters:  # no wrapper of PEFT's has any of its own
         found = getattr(module, part)
         return found if trained else found.data
     if type(module) not in (peft.tuners.lora.Linear, peft.tuners.lora.Embedding):
