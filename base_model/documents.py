@@ -20,6 +20,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from base_model.chat import raw_prompt
 from base_model.formats import SUFFIXES, BadRows, RawRow, kind_of, read_file
 
 COUNTED_ROWS = 100_000  # how far to look for more bad rows after the first
@@ -35,6 +36,7 @@ class Source:
     columns: dict[str, str] | None = None  # our name -> theirs
     separator: str | None = None  # .txt only
     on_bad_rows: str = "error"  # "error" or "skip" (counted)
+    raw_prompts: bool = False  # a `prompt` that is a string is text to go on from, not what a user says; see chat.py
 
     def __post_init__(self) -> None:
         if self.on_bad_rows not in ("error", "skip"):
@@ -49,6 +51,11 @@ class Source:
         ):
             object.__setattr__(self, "path", path)
             object.__setattr__(self, "split", split)
+
+
+def read_like(source: Source, path: str) -> Source:
+    """Another path beside a source, its rows under the same names and with the same care. A split may stand behind the path."""
+    return Source(path, columns=source.columns, separator=source.separator, on_bad_rows=source.on_bad_rows)
 
 
 @dataclass(frozen=True)
@@ -96,7 +103,7 @@ def read_rows(
     find_complaint = partial(_find_complaint, required=required, columns=source.columns, check=check)
     first_complaint, is_any_good = None, False
     for number, (location, values, complaint) in enumerate(rows):
-        fields = _rename(values, source.columns)
+        fields = _fields(values, source)
         complaint = complaint or find_complaint(fields)
         is_mine = stride == 1 or number % stride == rank
         if complaint is None:
@@ -107,7 +114,7 @@ def read_rows(
             continue
         complaint = f"{location}: {complaint}"
         if source.on_bad_rows == "error":
-            more = _count_more(rows, lambda values: find_complaint(_rename(values, source.columns)))
+            more = _count_more(rows, lambda values: find_complaint(_fields(values, source)))
             raise BadRows(f"{complaint}; {more} (on_bad_rows: skip leaves them out)")
         if is_mine:
             first_complaint = first_complaint or complaint
@@ -163,6 +170,13 @@ def expand(path: str) -> str:
 
 
 # ---- checks
+
+
+def _fields(values: dict[str, Any], source: Source) -> dict[str, Any]:
+    """A row under our names, its prompt in the form in which it travels."""
+    fields = _rename(values, source.columns)
+    is_raw = source.raw_prompts and isinstance(fields.get("prompt"), str)
+    return {**fields, "prompt": raw_prompt(fields["prompt"])} if is_raw else fields
 
 
 def _rename(values: dict[str, Any], columns: dict[str, str] | None) -> dict[str, Any]:

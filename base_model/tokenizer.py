@@ -23,7 +23,7 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -95,6 +95,32 @@ def character_tokenizer(texts: Iterable[str], *, model_max_length: int = 1024) -
 def escape_special(text: str) -> str:
     """`text` with a mark in everything that could spell a special token; one-to-one, undone by the tokenizer's normaliser."""
     return text.replace("<" + ESCAPE, "<" + ESCAPE + ESCAPE).replace("<|", "<" + ESCAPE + "|")
+
+
+def with_role_tokens(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """A tokenizer with the role tokens, an end and a padding token, and the normaliser that undoes `escape_special`.
+
+    Itself if it has all that; else a new one, whose tokenizer.json says everything about it: missing tokens stand at its end, every
+    other id is as it was."""
+    names = {name: getattr(tokenizer, name) for name in ("bos_token", "unk_token")}
+    names |= {"eos_token": tokenizer.eos_token or EOS, "pad_token": tokenizer.pad_token or PAD}
+    wanted = [names["pad_token"], names["eos_token"], SYSTEM, USER, ASSISTANT]
+    if knows_escape(tokenizer) and tokenizer.get_vocab().keys() >= set(wanted):
+        return tokenizer
+    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    undo = normalizers.Replace(Regex("(?<=<)" + ESCAPE), "")
+    backend.normalizer = normalizers.Sequence([undo, backend.normalizer]) if backend.normalizer else undo
+    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in wanted])
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        additional_special_tokens=[SYSTEM, USER, ASSISTANT],
+        model_max_length=tokenizer.model_max_length,
+        padding_side=tokenizer.padding_side,
+        clean_up_tokenization_spaces=False,
+        **{name: token for name, token in names.items() if token is not None},
+    )
 
 
 def encode_texts(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[list[int]]:

@@ -49,6 +49,7 @@ class GenerationSet:
     path: str
     limit: int | None = None  # prompts
     columns: dict[str, str] | None = None
+    raw_prompts: bool = False  # prompts that are strings are text to go on from, not what a user says
     metrics: Sequence[str] = tuple(TEXT_METRICS)
     judges: Sequence[str] = ()
     judges_once_there: Sequence[str] = ()  # reward models that a later stage makes; until then nobody is scored by them
@@ -94,6 +95,7 @@ class KLSet:
     path: str
     limit: int | None = 64
     columns: dict[str, str] | None = None
+    raw_prompts: bool = False
     max_new_tokens: int = 64
 
 
@@ -206,7 +208,8 @@ def read_set(made: LikelihoodSet | GenerationSet | KLSet, seed: int) -> list[dic
     """Rows of a set, sampled to its limit. Raises BadRows naming file, row and field for one that cannot be asked."""
     is_text = isinstance(made, LikelihoodSet)
     required, check = (("text",), _check_text) if is_text else (("prompt",), partial(_check_question, made))
-    rows = [row.fields for row in read_rows(Source(made.path, columns=made.columns), required, check=check)]
+    source = Source(made.path, columns=made.columns, raw_prompts=not is_text and made.raw_prompts)
+    rows = [row.fields for row in read_rows(source, required, check=check)]
     if not rows:
         raise ValueError(f"{made.path} holds no rows")
     return [rows[i] for i in sample_indices(len(rows), made.limit, seed)]

@@ -11,6 +11,7 @@ The run folder is the merged model, and `adapter/` the adapter alone; the run fa
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from recipes.run.cli import command, parse
 from recipes.run.finetune import DataConfig, context_tokens, load_tokenizer, tune
@@ -26,9 +27,16 @@ class InstructionConfig:
     """The parent, and what is kept from training to measure on."""
 
     model: str  # parent checkpoint
+    chat_template: str = (
+        "own"  # for a parent without one: our own, its tokens added; or plain: text, and no token added
+    )
     on_long_rows: str = "error"  # conversations longer than the context: error, drop, or truncate after a whole answer
     heldout_rows: int = 64  # conversations kept from training: held-out loss and stop rate
     stop_within_tokens: int = 128  # an answer that has not ended by then has not stopped
+
+    def __post_init__(self) -> None:
+        if self.chat_template not in ("own", "plain"):
+            raise ValueError(f"chat_template is {self.chat_template!r}; use own or plain")
 
 
 CONFIG_TYPES = (RunConfig, InstructionConfig, DataConfig, TrainingConfig, LoRAConfig)
@@ -37,17 +45,12 @@ CONFIG_TYPES = (RunConfig, InstructionConfig, DataConfig, TrainingConfig, LoRACo
 def main(argv: list[str] | None = None) -> Path:
     """Run the stage; returns its folder."""
     run_config, config, data, training, lora = parse(*CONFIG_TYPES, argv=argv)
-    from base_model.chat import set_chat_template
     from base_model.precision import find_device
-    from base_model.tokenizer import ASSISTANT, SYSTEM, USER
     from sft.instruct import instruction_data, stop_rate
 
     run = Run.start("lora_sft", run_config, (config, data, training, lora), parents=[config.model], data=[data.data])
     tokenizer = load_tokenizer(config.model)
-    role_ids = []
-    if tokenizer.chat_template is None:
-        set_chat_template(tokenizer)
-        role_ids = tokenizer.convert_tokens_to_ids([SYSTEM, USER, ASSISTANT])
+    tokenizer, role_ids = with_template(tokenizer, config)
     rows, heldout, counts = instruction_data(
         data.source,
         tokenizer,
@@ -70,6 +73,22 @@ def main(argv: list[str] | None = None) -> Path:
         )
         run.check("answers stop", stops.rate >= STOP_RATE_FLOOR, detail)
     return run.finish(model, tokenizer, **facts)
+
+
+def with_template(tokenizer: Any, config: InstructionConfig) -> tuple[Any, list[int]]:
+    """The tokenizer with a chat template, the parent's if it has one, and the ids that only a new template made conversation tokens."""
+    from base_model.chat import set_chat_template
+    from base_model.tokenizer import ASSISTANT, SYSTEM, USER
+
+    is_plain = config.chat_template == "plain"
+    if tokenizer.chat_template is not None:
+        if is_plain:
+            raise ValueError(f"{config.model} has a chat template of its own and keeps it; leave --chat_template out")
+        return tokenizer, []
+    known = len(tokenizer)
+    tokenizer = set_chat_template(tokenizer, is_plain=is_plain)
+    roles = [] if is_plain else tokenizer.convert_tokens_to_ids([SYSTEM, USER, ASSISTANT])
+    return tokenizer, sorted({*roles, *range(known, len(tokenizer))})
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from base_model.chat import render_prompt
+from base_model.chat import answer_text, render_prompt
 from base_model.forks import processes_for, share_out
 from base_model.loading import context_length, load_model
 from base_model.precision import CPU_BATCH_TOKENS, find_device
@@ -60,18 +60,15 @@ def encode_answers(
     for i, completion in enumerate(completions):
         if not isinstance(completion, str):
             raise ValueError(f"completion {i} must be text, got {type(completion).__name__}")
-    rendered: dict[str, list[int]] = {}  # the k answers to a prompt share its ids
-    for prompt in prompts:
-        key = prompt_key(prompt)
+    rendered: dict[tuple, list[int]] = {}  # the k answers to a prompt share its ids
+    keys = [(isinstance(prompt, str), prompt_key(prompt)) for prompt in prompts]
+    for key, prompt in zip(keys, prompts, strict=True):
         if key not in rendered:
             rendered[key] = render_prompt(tokenizer, prompt)
-    texts = [
-        f" {text.lstrip()}" if tokenizer.chat_template is None and not isinstance(prompt, str) else text
-        for prompt, text in zip(prompts, completions, strict=True)
-    ]
+    texts = [answer_text(tokenizer, *each) for each in zip(prompts, completions, strict=True)]
     rows, end = [], answer_end_id(tokenizer)
-    for prompt, answer in zip(prompts, encode_texts(tokenizer, texts), strict=True):
-        ids = rendered[prompt_key(prompt)]
+    for key, answer in zip(keys, encode_texts(tokenizer, texts), strict=True):
+        ids = rendered[key]
         excess = 0 if max_length is None else len(ids) + len(answer) + 1 - max_length
         rows.append([*ids[:1], *ids[1 + max(0, excess) :], *answer, end])
     return rows

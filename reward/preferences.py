@@ -47,7 +47,8 @@ class DifferentPrompts(ValueError):
 
 def prompt_key(prompt: Prompt) -> str:
     """The text two prompts share exactly when they are the same prompt; splits, groups and clusters go by it."""
-    return prompt if isinstance(prompt, str) else json.dumps([[m["role"], m["content"]] for m in prompt])
+    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    return json.dumps([[m["role"], m["content"]] for m in messages])
 
 
 # --- from a row to pairs -------------------------------------------------------------------------------------------------------

@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from base_model.chat import Message, encode_conversation, render_prompt
+from base_model.chat import RAW, Message, answer_text, is_raw, render_prompt
+from base_model.conversation import encode_conversation
 from base_model.documents import Counts, Source, read_rows
 from base_model.tokenizer import encode_text
 
@@ -75,14 +76,15 @@ def check_conversation(messages: Any, field: str = "messages") -> None:
     """Raise BadRow unless `messages` is: perhaps one system message, then user and assistant in turn, an assistant last, none empty."""
     if not isinstance(messages, (list, tuple)) or not messages:
         raise BadRow(field, f"must be a list of messages with at least one of the assistant, found {_kind(messages)}")
+    roles = (RAW, *ROLES) if len(messages) == 2 else ROLES
     for number, message in enumerate(messages, start=1):
         if not isinstance(message, Mapping) or not isinstance(message.get("content"), str) or "role" not in message:
             raise BadRow(field, f"message {number} must be {{'role': ..., 'content': text}}, found {_kind(message)}")
         role, content = message["role"], message["content"]
-        if role not in ROLES:
+        if role not in roles:
             raise BadRow(field, f"message {number} has the role {role!r}; use system, user or assistant")
         expected = _expected_role([m["role"] for m in messages[: number - 1]])
-        if role not in expected:
+        if role not in expected and role != RAW:
             raise BadRow(
                 field,
                 f"roles out of order: message {number} is from {role!r}, expected {' or '.join(map(repr, expected))}",
@@ -96,7 +98,7 @@ def check_conversation(messages: Any, field: str = "messages") -> None:
 def _expected_role(before: Sequence[str]) -> tuple[str, ...]:
     if not before:
         return ("system", "user")
-    return ("assistant",) if before[-1] == "user" else ("user",)
+    return ("assistant",) if before[-1] in ("user", RAW) else ("user",)
 
 
 def _kind(value: Any) -> str:
@@ -108,20 +110,18 @@ def _kind(value: Any) -> str:
 def encode_messages(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> dict[str, list[int]]:
     """`input_ids` and `labels` of a conversation that passed `check_conversation`.
 
-    Raises BadRow if the tokens of a prompt, as the model will meet it when it answers, do not begin the tokens of the whole: the model
-    would be trained on contexts that it never sees."""
-    ids, is_assistant = encode_conversation(tokenizer, messages)
-    for turn, message in enumerate(messages):
-        if message["role"] != "assistant":
-            continue
-        prompt = render_prompt(tokenizer, messages[:turn])
-        start = len(prompt)
-        if ids[:start] != prompt or not is_assistant[start]:
-            raise BadRow(
-                "messages",
-                f"the tokens of what comes before message {turn + 1} are not a prefix of the whole conversation's; the chat template "
-                "writes a prompt differently from a finished conversation",
-            )
+    Raises BadRow if the chat template refuses it, or if the tokens of a prompt, as the model will meet it when it answers, do not begin
+    the tokens of the whole: the model would be trained on contexts that it never sees."""
+    if is_raw(messages):
+        prompt = render_prompt(tokenizer, messages)
+        answer = encode_text(tokenizer, answer_text(tokenizer, messages, messages[1]["content"]))
+        ids = [*prompt, *answer, tokenizer.eos_token_id]
+        is_assistant = [False] * len(prompt) + [True] * (len(answer) + 1)
+    else:
+        try:
+            ids, is_assistant = encode_conversation(tokenizer, messages)
+        except ValueError as error:
+            raise BadRow("messages", str(error)) from None
     return {
         "input_ids": ids,
         "labels": [token if said else IGNORED for token, said in zip(ids, is_assistant, strict=True)],

@@ -33,6 +33,7 @@ class DataConfig:
     )
     separator: str | None = None  # between the documents of a .txt file
     on_bad_rows: str = "error"  # error names the first; skip leaves them out and counts them
+    raw_prompts: bool = False  # prompts that are strings are text to go on from, and not what a user says
 
     def __post_init__(self) -> None:
         if isinstance(self.columns, str):
@@ -47,7 +48,7 @@ class DataConfig:
     @property
     def source(self) -> Source:
         """These settings as the library has them."""
-        return Source(self.data, self.split, self.columns, self.separator, self.on_bad_rows)
+        return Source(self.data, self.split, self.columns, self.separator, self.on_bad_rows, self.raw_prompts)
 
 
 def load_tokenizer(parent: str) -> PreTrainedTokenizerBase:
@@ -55,9 +56,11 @@ def load_tokenizer(parent: str) -> PreTrainedTokenizerBase:
     would not be itself in the child's folder."""
     from transformers import AutoConfig, AutoTokenizer
 
+    from base_model.chat import check_template
     from base_model.tokenizer_identity import reloaded, tokenizer_difference, tokenizer_sha256
 
     tokenizer = AutoTokenizer.from_pretrained(parent)
+    check_template(tokenizer, parent)
     manifest, vocabulary_file = read_manifest(parent), Path(parent, "tokenizer.json")
     is_as_it_was = manifest and manifest["files"].get("tokenizer.json") == sha256_file(vocabulary_file)
     if manifest and not is_as_it_was and manifest["tokenizer_sha256"] != tokenizer_sha256(tokenizer):
@@ -109,6 +112,7 @@ def tune(
     model = load_parent(parent, lora)
     new_ids = check_tokens(run, parent, model, tokenizer, rows, lora, role_ids)
     add_rows(model, len(tokenizer))
+    name_tokens(model, tokenizer)
     if lora.use_peft:
         model = attach(model, lora, new_ids if lora.train_new_tokens else ())
     trained, total = (sum(p.numel() for p in model.parameters() if p.requires_grad or every) for every in (False, True))
@@ -138,6 +142,14 @@ def tune(
         prompts = [row["input_ids"][:32] for row in rows.select(range(min(4, len(rows))))]
         model = merged(run, model, weights, parent, tokenizer, prompts)
     return model, facts
+
+
+def name_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Put the ids of special tokens that only a new chat template brought into the model's configs."""
+    for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+        for settings in (model.config, model.generation_config):
+            if getattr(settings, name, None) is None:
+                setattr(settings, name, getattr(tokenizer, name))
 
 
 def check_tokens(
@@ -196,6 +208,7 @@ def merged(
     from sft.lora import finish_adapter
 
     def save(plain: PreTrainedModel) -> None:
+        name_tokens(plain, tokenizer)
         save_checkpoint(plain, tokenizer, run.out)
 
     plain, check = finish_adapter(adapted, run.out, parent=parent, prompts=prompts, save=save, weights=weights)

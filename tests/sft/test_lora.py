@@ -7,6 +7,7 @@ import torch
 from peft import AutoPeftModelForCausalLM, PeftModel
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from base_model import hf
 from sft.lora import (
     LoRAConfig,
     add_rows,
@@ -288,3 +289,32 @@ def test_an_ending_writes_adapter_and_merged_model_and_holds_them_to_each_other(
 
     with pytest.raises(ValueError, match="is not the adapter"):
         finish_adapter(model, tmp_path, save=save_another, **options)
+
+
+@pytest.mark.parametrize("is_tied", [True, False])
+def test_trained_rows_of_tokens_are_read_with_their_gradient(dialect, is_tied):
+    """PEFT's trainable_token_indices beside LoRA: on, off and merged the logits are transformers', and the rows' gradient too."""
+    plain = random_model(dialect, 100)
+    plain.config.tie_word_embeddings = is_tied
+    torch.manual_seed(0)
+    model = attach(type(plain)(plain.config).eval(), LoRAConfig(lora_r=2), [5, 7])
+    deltas = [p for name, p in model.named_parameters() if "trainable_tokens_delta" in name]
+    with torch.no_grad():
+        for delta in deltas:
+            delta.normal_()
+    tokens = torch.tensor([[5, 9, 7, 5, 50]])
+    base, config = model.get_base_model(), hf.shared_tensors(model)[0]
+    loss = model(tokens).logits.square().sum()
+    theirs = torch.autograd.grad(loss, deltas)
+    gpt = hf.from_hf(model)
+    head = hf.effective_parameter(base, "lm_head.weight", trained=True)
+    tensors = {**hf.trained_tensors(base, config), "head.weight": head}
+    ours = torch.autograd.grad(torch.func.functional_call(gpt, tensors, (tokens,)).square().sum(), deltas)
+    for mine, yours in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, yours, atol=1e-4, rtol=1e-4)  # float32, summed in another order
+    with torch.no_grad():
+        torch.testing.assert_close(gpt(tokens), model(tokens).logits, atol=1e-4, rtol=1e-4)
+        with model.disable_adapter():
+            torch.testing.assert_close(hf.from_hf(model)(tokens), model(tokens).logits, atol=1e-4, rtol=1e-4)
+        model.merge_adapter()
+        torch.testing.assert_close(hf.from_hf(model)(tokens), gpt(tokens), atol=1e-4, rtol=1e-4)
