@@ -168,13 +168,13 @@ def _trainer_class() -> type:
     from datasets import Dataset, concatenate_datasets
     from trl import DPOTrainer
 
-    from sft.training import Resumable
+    from sft.training import OwnPadding, Resumable
 
     def _chosen_tokens(batch: dict[str, Any]) -> torch.Tensor:
         """How many tokens the chosen answers of one pass have; they are the batch's first half."""
         return batch["completion_mask"].chunk(2)[0].sum()
 
-    class PairDPOTrainer(Resumable, DPOTrainer):
+    class PairDPOTrainer(OwnPadding, Resumable, DPOTrainer):
         """Takes pairs as ids, in the order given; reference log-probabilities once for each distinct pair."""
 
         def __init__(self, *arguments: Any, cache: Path | str | None, **options: Any) -> None:
@@ -182,16 +182,7 @@ def _trainer_class() -> type:
             self._tokens_of_a_pass: torch.Tensor | None = (
                 None  # chosen ones, mean over the step's passes on all processes
             )
-            model = options["model"]
-            self._own_pads = [(each, each.pad_token_id) for each in (model.config, model.generation_config)]
             super().__init__(*arguments, **options)
-
-        def train(self, *arguments: Any, **options: Any) -> Any:
-            """Afterwards the model's configs pad as they did before: the trainer writes its own padding token into them."""
-            done = super().train(*arguments, **options)
-            for config, pad_id in self._own_pads:
-                config.pad_token_id = pad_id
-            return done
 
         def _prepare_dataset(self, dataset, *arguments: Any) -> Dataset:
             return dataset

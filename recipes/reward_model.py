@@ -13,6 +13,7 @@ import json
 import random
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,6 @@ def train_member(run, config, training, lora, tokenizer, train: list[dict], memb
         folder = run.out
 
     def centred_and_saved(plain: Any) -> RewardModel:
-        plain.config.get_text_config().pad_token_id = trainer.processing_class.pad_token_id
         reward = finished(plain.to(find_device()), tokenizer, train, config.reference_answers, seed, cut_to=cut_to)
         folder.mkdir(parents=True, exist_ok=True)
         save_checkpoint(reward.model, readers_tokenizer(tokenizer), folder)
@@ -171,7 +171,8 @@ def train_member(run, config, training, lora, tokenizer, train: list[dict], memb
             tokenizer, [pair["prompt"] for pair in train[:4]], [pair["chosen"] for pair in train[:4]], max_length=cut_to
         )
         _, check = finish_adapter(
-            model, folder, parent=config.model, prompts=some, weights=weights, load=load_for_reward,
+            model, folder, parent=config.model, prompts=some, weights=weights,
+            load=partial(load_for_reward, pad_id=trainer.processing_class.pad_token_id),
             save=lambda plain: rewards.append(centred_and_saved(plain)),
         )  # fmt: skip
         run.note("merge", asdict(check))

@@ -154,8 +154,12 @@ def fitting_pairs(
                 counts[TOO_LONG] += 1
 
 
-def load_for_reward(folder: Path | str, seed: int = 0, lora: LoRAConfig | None = None) -> PreTrainedModel:
+def load_for_reward(
+    folder: Path | str, seed: int = 0, lora: LoRAConfig | None = None, pad_id: int | None = None
+) -> PreTrainedModel:
     """A causal (or reward) checkpoint as a one-label classification model in float32; a new head is drawn from `seed`.
+
+    pad_id: the score is read at the last token that is another (None: as the checkpoint's config says).
 
     Raises ValueError for a checkpoint with a head of several labels, one that lacks other weights than a new head's, an architecture
     that has no scalar head in transformers, and for layers in `lora` that it can't adapt."""
@@ -189,6 +193,8 @@ def load_for_reward(folder: Path | str, seed: int = 0, lora: LoRAConfig | None =
         logging.set_verbosity(verbosity)
     if lora is not None:
         check_targets(model, lora)
+    if pad_id is not None:
+        model.config.get_text_config().pad_token_id = pad_id
     return model
 
 

@@ -121,6 +121,24 @@ class Resumable:
             keep_newest(self.args.output_dir, limit, self.state.global_step)
 
 
+class OwnPadding:
+    """Comes first among a trainer's bases: trained, the model's configs pad as before. A trainer writes its tokenizer's padding token
+    into them, and what only fills rows would never be trained again there (the embedding's `padding_idx`)."""
+
+    def __init__(self, *arguments: Any, model: Any, **options: Any) -> None:
+        configs = (model.config.get_text_config(), model.generation_config)
+        self._own_pads = [(config, config.pad_token_id) for config in configs]
+        super().__init__(*arguments, model=model, **options)
+
+    def train(self, *arguments: Any, **options: Any) -> Any:
+        for config, _ in self._own_pads:
+            config.pad_token_id = self.processing_class.pad_token_id
+        done = super().train(*arguments, **options)
+        for config, pad_id in self._own_pads:
+            config.pad_token_id = pad_id
+        return done
+
+
 def make_trainer(
     model: transformers.PreTrainedModel,
     tokenizer: transformers.PreTrainedTokenizerBase,
@@ -142,10 +160,10 @@ def make_trainer(
 
     from base_model.hf import unwrap
     from base_model.precision import find_precision, keep_freed_memory
-    from base_model.tokenizer import padding_id
+    from base_model.tokenizer import padding_id, with_padding
     from sft.forward import ease_forward, ease_head
 
-    class WholeBatchesTrainer(Resumable, SFTTrainer):
+    class WholeBatchesTrainer(OwnPadding, Resumable, SFTTrainer):
         """An epoch is whole global batches, so that any number of processes makes the same steps; every held-out row is measured."""
 
         def _get_train_sampler(self, train_dataset=None):
@@ -175,6 +193,7 @@ def make_trainer(
                 logs["num_tokens"] = state.num_input_tokens_seen
 
     keep_freed_memory()
+    padded = with_padding(tokenizer, padding_id(tokenizer))  # tokens are counted by what is not padding
     flash = "flash" in (getattr(model.config, "_attn_implementation", None) or "")
     args = trainer_arguments(
         SFTConfig,
@@ -193,10 +212,10 @@ def make_trainer(
     trainer = WholeBatchesTrainer(
         model=model,
         args=args,
-        data_collator=None if flash else RowCollator(padding_id(tokenizer)),
+        data_collator=None if flash else RowCollator(padded.pad_token_id),
         train_dataset=dataset,
         eval_dataset=heldout,
-        processing_class=tokenizer,
+        processing_class=padded,
         callbacks=[TrueTokenCount(), *callbacks],
     )
     ease_head(trainer.model)

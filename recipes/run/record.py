@@ -193,6 +193,13 @@ def data_problem(data: dict[str, Any]) -> str | None:
     return f"{data['path']} is {'missing' if found is None else 'not what was trained on'}"
 
 
+def weights_type(folder: Path | str) -> str | None:
+    """The type of a checkpoint's weights by its config.json, such as bfloat16; None where it does not say."""
+    file = Path(folder, "config.json")
+    config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return config.get("dtype") or config.get("torch_dtype")
+
+
 def tokenizer_hashes(folder: Path | str) -> dict[str, str | None]:
     """{tokenizer_sha256, template_sha256} of a checkpoint's tokenizer as it is loaded; None for what it has not."""
     if not any(Path(folder, name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):

@@ -14,6 +14,7 @@ import importlib.util
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -308,6 +309,7 @@ class Run:
         if model is not None:
             save_checkpoint(model, tokenizer, self.out)
             self._check_tokenizer()
+            self._tell_type()
         summary = self._evaluate(judges or {}, reference) if model is not None and _is_causal(self.out) else None
         manifest = {
             "stage": self.stage,
@@ -338,6 +340,16 @@ class Run:
         take_place(self.dir)
         self._lock.close()
         return self.dir
+
+    def _tell_type(self) -> None:
+        """Say it where the weights are of another type than the parent's (trained in float32, they have twice the size of bfloat16's)."""
+        if not self.parents:
+            return
+        before, now = (record.weights_type(folder) for folder in (record.parent_folder(self.parents[0]), self.out))
+        if before not in (None, now):
+            detail = f"{now}, as they were trained; the parent's are {before}: from_pretrained(..., dtype='{before}') rounds them to that"
+            self.check("weights' type", True, detail)
+            print(f"{self.dir}: the weights are {detail}", file=sys.stderr, flush=True)
 
     def _check_tokenizer(self) -> None:
         """Refuse a checkpoint whose tokenizer or chat template is not its first parent's (tokens and a template may be added)."""

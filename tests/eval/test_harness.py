@@ -175,6 +175,15 @@ def test_a_model_that_always_takes_the_first_choice_is_named(folder, tokenizer, 
     assert acc["value"] == acc["chance"] == 0.5 and acc["low"] < 0.5 < acc["high"]
 
 
+def test_an_answer_ends_at_each_of_the_checkpoints_own_stop_tokens(folder, tokenizer, tmp_path):
+    """The model says one token for ever; it is no end token of the tokenizer's, but generation_config lists it, so each answer is over."""
+    checkpoint = fixed_checkpoint(tmp_path / "listed", tokenizer, 7)
+    assert evaluate(checkpoint, suite_of(folder), progress=False).metric("prompts/stop_rate")["value"] == 0
+    (checkpoint / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 7], "repetition_penalty": 9.0}))
+    result = evaluate(checkpoint, suite_of(folder), progress=False)
+    assert result.metric("prompts/stop_rate")["value"] == result.metric("prompts/response_tokens")["value"] == 1
+
+
 def test_a_model_that_says_nothing_is_named(folder, tokenizer, tmp_path):
     result = evaluate(
         fixed_checkpoint(tmp_path / "e", tokenizer, tokenizer.eos_token_id), suite_of(folder), progress=False
