@@ -132,7 +132,7 @@ def make_trainer(
         **config.losses(),
     )
     for each in filter(None, (model, reference)):
-        ease_forward(each, find_precision(config.precision))
+        ease_forward(each, find_precision(config.precision), has_pairs=True)
     trainer = _trainer_class()(
         model=model,
         ref_model=reference,

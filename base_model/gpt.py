@@ -214,8 +214,10 @@ class Block(nn.Module):
         self.mlp_norm = make_norm(config)
         self.mlp = MLP(config)
 
-    def forward(self, x_BTD: Tensor, rotary=None, mask=None, cache=None) -> Tensor:
+    def forward(self, x_BTD: Tensor, rotary=None, mask=None, cache=None, is_read_BT=None) -> Tensor:
         x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), rotary, mask, cache)
+        if is_read_BT is not None:
+            x_BTD = x_BTD[is_read_BT]  # (N, D) from here on
         return x_BTD + self.mlp(self.mlp_norm(x_BTD))
 
 
@@ -261,6 +263,8 @@ class GPT(nn.Module):
         position_ids_BT: Tensor | None = None,
         is_pad_BT: Tensor | None = None,
         document_ids_BT: Tensor | None = None,
+        is_seen_BTT: Tensor | None = None,
+        is_read_BT: Tensor | None = None,
         cache: KVCache | None = None,
     ) -> Tensor:
         """Next-token logits (B, T, V) for each position, or, given targets, the mean cross-entropy in nats (a scalar).
@@ -268,18 +272,22 @@ class GPT(nn.Module):
         targets_BT: token that should follow at each position (the caller shifts), IGNORED_TARGET to leave it out.
         is_pad_BT: padding, on either side; what follows it is numbered and answered as if it were not there.
         document_ids_BT: packed rows; a token sees only earlier ones of its own document, and counts from 0 in each.
+        is_seen_BTT: rows of any other build, such as answers that share a prompt; True where the first of two tokens sees the second, an
+        earlier one or itself. Position ids go with it, and take the place of the count of tokens in what the context allows.
+        is_read_BT: the N positions whose logits are wanted, (N, V): the last layer spares the others what only they would need.
         cache: the tokens continue those in it, and are appended.
         Raises ValueError where the tokens run past the context or the cache, or packing is mixed with padding or a cache.
         """
         n_tokens = tokens_BT.shape[1]
         n_past = 0 if cache is None else cache.used
-        self._check_room(n_tokens, n_past, is_pad_BT, document_ids_BT, cache)
+        if is_seen_BTT is None:
+            self._check_room(n_tokens, n_past, is_pad_BT, document_ids_BT, cache)
         is_pad_BS = is_pad_BT
         if cache is not None:
             if is_pad_BT is not None:
                 cache.is_pad_BS[:, n_past : n_past + n_tokens] = is_pad_BT
             is_pad_BS = cache.is_pad_BS[:, : n_past + n_tokens]
-        mask = None  # SDPA's own causal path
+        mask = None if is_seen_BTT is None else is_seen_BTT[:, None]  # None: SDPA's own causal path
         if document_ids_BT is not None or is_pad_BS is not None:
             mask = attention_mask(n_tokens, is_pad_BS, document_ids_BT, tokens_BT.device)
             if position_ids_BT is None:
@@ -293,11 +301,12 @@ class GPT(nn.Module):
             x_BTD = x_BTD + self.positions.weight[:n_tokens]
         else:
             x_BTD = x_BTD + self.positions(position_ids_BT)
-        for block in self.blocks:
+        for number, block in enumerate(self.blocks, start=1):
+            read = is_read_BT if number == len(self.blocks) else None
             if self.config.gradient_checkpointing and self.training and torch.is_grad_enabled():
-                x_BTD = checkpoint(block, x_BTD, rotary, mask, use_reentrant=False)
+                x_BTD = checkpoint(block, x_BTD, rotary, mask, None, read, use_reentrant=False)
             else:
-                x_BTD = block(x_BTD, rotary, mask, cache)
+                x_BTD = block(x_BTD, rotary, mask, cache, read)
         if cache is not None:
             cache.used += n_tokens
         x_BTD = self.norm(x_BTD)

@@ -203,15 +203,10 @@ def effective_parameter(model: nn.Module, name: str, *, trained: bool = False) -
     if peft is not None and isinstance(module, peft.utils.ModulesToSaveWrapper):
         is_on = not module.disable_adapters and any(each in module.modules_to_save for each in module.active_adapters)
         module = module.modules_to_save[module.active_adapters[0]] if is_on else module.original_module
-    if peft is not None and isinstance(module, peft.utils.other.TrainableTokensWrapper):
-        rows = module.token_adapter
-        if rows.merged and rows.disable_adapters:
-            raise ValueError(f"{path} has rows that are merged and switched off; unmerge them first")
-        is_off = rows.merged or rows.disable_adapters
-        active = [] if is_off else [name for name in rows.active_adapters if name in rows.trainable_tokens_delta]
-        weight = rows.get_merged_weights(active)
-        return weight if trained else weight.detach()
-    if part in module._parameters:  # no wrapper of PEFT's has any of its own
+    holds_rows = peft is not None and isinstance(
+        module, peft.utils.other.TrainableTokensWrapper
+    )  # trained in their place
+    if holds_rows or part in module._parameters:  # no wrapper of PEFT's has any of its own
         found = getattr(module, part)
         return found if trained else found.data
     if type(module) not in (peft.tuners.lora.Linear, peft.tuners.lora.Embedding):

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from base_model.checkpoints import write_text_atomically
-from eval import figures, words
+from eval import figures, references, words
+from eval.answers import answers
 from eval.compare import LEAST_OF_A_KIND, Comparison, Model, as_json, compare
 
 MOST_SAMPLES = 200
@@ -46,12 +47,14 @@ def write_report(
     command: str = "",
     title: str = "",
     seed: int = 0,
+    published: Path | str | None = None,
 ) -> Written:
-    """Write report.html and report.md into `out_dir`. baseline, aligned: as in `compare`. seed: of the samples shown."""
+    """Write report.html and report.md into `out_dir`. baseline, aligned: as in `compare`. seed: of the samples shown.
+    published: file of known models' scores (`eval.references`), whose nearest stand below the benchmarks measured here."""
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     comparison = compare(folders, baseline=baseline, aligned=aligned)
-    data = report_data(comparison, command=command, title=title or out_dir.name, seed=seed)
+    data = report_data(comparison, command=command, title=title or out_dir.name, seed=seed, published=published)
     write_text_atomically(out_dir / "report.html", render("report.html", data, figures_of(comparison, data)))
     write_text_atomically(out_dir / "report.md", render("report.md", data, {}))
     return Written(out_dir / "report.html", out_dir / "report.md", comparison.verdict, comparison)
@@ -76,7 +79,9 @@ def render(template: str, data: Mapping[str, Any], drawn: Mapping[str, Any]) -> 
     )
 
 
-def report_data(comparison: Comparison, *, command: str, title: str, seed: int) -> dict[str, Any]:
+def report_data(
+    comparison: Comparison, *, command: str, title: str, seed: int, published: Path | str | None = None
+) -> dict[str, Any]:
     """All that the report shows, as JSON values with every text made visible."""
     models = [
         {
@@ -98,6 +103,7 @@ def report_data(comparison: Comparison, *, command: str, title: str, seed: int) 
         "checks": comparison.checks,
         "models": models,
         "metrics": [_metric(comparison, key) for key in comparison.keys],
+        "published": _published(comparison, published),
         "cells": {m.name: {key: _cell(comparison, m.name, key) for key in comparison.keys} for m in comparison.models},
         "to_parent": [as_json(change) for change in comparison.to_parent.values()],
         "to_baseline": [as_json(change) for change in comparison.to_baseline.values()],
@@ -106,6 +112,7 @@ def report_data(comparison: Comparison, *, command: str, title: str, seed: int) 
         "win_rates": _win_rates(comparison),
         "matrix_models": comparison.aligned or [m.name for m in comparison.models],
         "seed_groups": comparison.seed_groups,
+        "answers": answers(comparison, prompt_text),
         "samples": samples(comparison, seed),
         "tables": [
             {"stage": record.name, **table}
@@ -213,6 +220,20 @@ def _cell(comparison: Comparison, name: str, key: str) -> dict[str, Any] | None:
     return cell and {part: cell[part] for part in ("value", "low", "high", "n")} | {"warning": cell.get("warning", "")}
 
 
+def _published(comparison: Comparison, path: Path | str | None) -> list[dict[str, Any]]:
+    """Published scores of the headline benchmarks, of known models that are nearest in size to the last model here."""
+    if path is None:
+        return []
+    last = comparison.models[-1].evaluation
+    tasks = references.tasks_of(last.suite)
+    columns = {
+        key: (tasks[entry["set"]], entry["name"])
+        for key, entry in comparison.entries.items()
+        if entry["is_headline"] and entry["set"] in tasks
+    }
+    return references.nearest(references.load(path), columns, last.environment.get("parameters"))
+
+
 def _win_rates(comparison: Comparison) -> list[dict[str, Any]]:
     tables = []
     for key in comparison.judge_keys:
@@ -260,9 +281,11 @@ def samples(comparison: Comparison, seed: int) -> list[dict[str, Any]]:
 
 
 def prompt_text(prompt: Any) -> str:
-    """A prompt as text: messages as "role: content" paragraphs."""
+    """A prompt as text: messages as "role: content" paragraphs, a single one from the user as what it says."""
     if isinstance(prompt, str):
         return prompt
+    if [message["role"] for message in prompt] == ["user"]:
+        return prompt[0]["content"]
     return "\n\n".join(f"{message['role']}: {message['content']}" for message in prompt)
 
 

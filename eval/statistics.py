@@ -37,7 +37,7 @@ PERMUTATIONS = (
 ENOUGH_HITS = 1000  # swaps as extreme as what was seen, after which p is known well enough
 EXACT_UNITS = 14  # up to 2**14 sign patterns are enumerated
 RELATIVE_TIE = 1e-6  # two permutation statistics closer than this count as equal (float32 sums, in another order)
-LEAST_ITEMS = 10
+LEAST_ITEMS = 12
 LEAST_UNITS = 6  # clusters, or items that differ: with 5, no sign-flip test can reject at 0.05
 MOST_SKEW = 0.2  # |skewness| / sqrt(units), to which 1.5 / units is added for its own noise
 ENOUGH_SHARES = 30  # scores in [0, 1], from which skewness does no harm
@@ -140,7 +140,10 @@ def share_interval(values: Sequence[float], *, clusters: Sequence | None = None,
     n, share = len(values_N), float(values_N.mean())
     is_binary = bool(np.isin(values_N, (0, 1)).all())
     if clusters is None and is_binary:
-        return replace(wilson(values_N.sum(), n, confidence=confidence), warning=_few(n, None))
+        rarer = int(min(values_N.sum(), n - values_N.sum()))
+        is_rare = 0 < rarer < LEAST_UNITS  # none at all is no trouble: the bound is then the rule of three's
+        warning = _few(n, None) or (_differing(rarer, None) if is_rare else "")
+        return replace(wilson(values_N.sum(), n, confidence=confidence), warning=warning)
     residual_U = _cluster_sums((values_N - share)[:, None], clusters)[:, 0]
     units = len(residual_U)
     if units < 2:
@@ -465,10 +468,9 @@ def _warning(value: float, influence_U: np.ndarray, clusters: Sequence | None) -
         return "not a finite number without one of the items"
     if _error(influence_U) == 0:
         return "all items agree"
-    what = "items" if clusters is None else "clusters"
     commonest = Counter(influence_U.round(12).tolist()).most_common(1)[0][1]
     if commonest > 1 and (differing := units - commonest) < LEAST_UNITS:
-        return f"only {differing} {what} differ from the rest"
+        return _differing(differing, clusters)
     return _too_skewed(units, clusters) if abs(_skewness(influence_U)) > MOST_SKEW + 1.5 / units else ""
 
 
@@ -476,6 +478,10 @@ def _few(units: int, clusters: Sequence | None) -> str:
     """A warning where there are too few items or clusters, else an empty string. One gives no interval at all: that says it."""
     what, least = ("items", LEAST_ITEMS) if clusters is None else ("clusters", LEAST_UNITS)
     return f"too few {what} ({units})" if 2 <= units < least else ""
+
+
+def _differing(units: int, clusters: Sequence | None) -> str:
+    return f"only {units} {'items' if clusters is None else 'clusters'} differ from the rest"
 
 
 def _too_skewed(units: int, clusters: Sequence | None) -> str:

@@ -13,6 +13,7 @@ import argparse
 import hashlib
 from pathlib import Path
 
+from recipes.reference import PUBLISHED
 from recipes.run.cli import command
 
 
@@ -68,7 +69,13 @@ def main(argv: list[str] | None = None) -> Path:
     line = ["python -m recipes.compare", *options.models]
     line += [f"--{name} {value}" for name in ("suite", "baseline", "output") if (value := getattr(options, name))]
     written = write_report(
-        folders, output, baseline=baseline, aligned=folders, command=" ".join(line), seed=options.seed
+        folders,
+        output,
+        baseline=baseline,
+        aligned=folders,
+        command=" ".join(line),
+        seed=options.seed,
+        published=PUBLISHED,
     )
     print_comparison(written.comparison)
     print(f"{written.verdict}\n{written.html}")

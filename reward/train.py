@@ -270,7 +270,7 @@ def make_trainer(
         adapter.task_type = "SEQ_CLS"
         adapter.modules_to_save = ["score"]  # the new head has no pretrained part to adapt
     args = trainer_arguments(RewardConfig, config, context=context, output_dir=output_dir, seed=seed)
-    ease_forward(model, find_precision(config.precision))
+    ease_forward(model, find_precision(config.precision), has_pairs=True)
 
     class PairRewardTrainer(training.Resumable, RewardTrainer):
         """TRL's, going on from a checkpoint as if it had never stopped."""

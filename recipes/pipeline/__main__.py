@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from recipes.pipeline.graph import CONFIG_TYPES, DATA_RECIPES, PipelineConfig, Stage, build, decider, estimate
+from recipes.reference import PUBLISHED
 from recipes.run.cli import command, parse
 from recipes.run.folder import FolderLock
 from recipes.run.record import read_manifest
@@ -81,6 +82,7 @@ def compare_all(config: PipelineConfig, stages: list[Stage], root: Path) -> Path
         baseline=baseline,
         aligned=aligned,
         command=" ".join(["python -m recipes.pipeline", *sys.argv[1:]]),
+        published=PUBLISHED,
     )
     print(written.verdict)
     return written.html

@@ -82,6 +82,22 @@ def test_a_packed_document_gets_no_gradient_from_its_neighbour(model, tokens_BT)
     assert embedded["x"].grad[:, 5:].any()
 
 
+def test_two_answers_in_one_row_are_each_answered_as_if_alone(model, tokens_BT):
+    """A row that branches: 5 tokens, 3 that follow, and 4 others that follow the same 5."""
+    start, first, second = tokens_BT[:1].split([5, 3, 4], dim=1)
+    is_seen = torch.ones(12, 12, dtype=torch.bool).tril()
+    is_seen[8:, 5:8] = False
+    positions = torch.tensor([[0, 1, 2, 3, 4, 5, 6, 7, 5, 6, 7, 8]])
+    both = model(tokens_BT[:1], position_ids_BT=positions, is_seen_BTT=is_seen[None])
+    torch.testing.assert_close(both[:, :8], model(torch.cat([start, first], dim=1)), **TOLERANCE)
+    torch.testing.assert_close(both[:, 8:], model(torch.cat([start, second], dim=1))[:, 5:], **TOLERANCE)
+
+
+def test_only_the_logits_that_are_read_come_back(model, tokens_BT):
+    is_read = tokens_BT % 3 == 0
+    torch.testing.assert_close(model(tokens_BT, is_read_BT=is_read), model(tokens_BT)[is_read], **TOLERANCE)
+
+
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_padding_on_either_side_changes_nothing(model, tokens_BT, side):
     n_pad = [0, 3, 9]

@@ -24,10 +24,12 @@ def write_run(
     suite: str = "0" * 64,
     kinds: dict[str, float] | None = None,
     unspaced: bool = False,
+    task: str = "town_qa",
 ) -> Path:
     """A finished run whose judge scores average about `quality` (0 to 1), with bits per byte, an accuracy, a judge, ROUGE and a log.
 
     kinds: of prompt, in turn, each with what its judge's scores have on top of `quality`.
+    task: name of the multiple-choice benchmark.
     unspaced: texts of one word of some 10,000 characters, and their word perplexity among the metrics.
     """
     rng = np.random.default_rng([seed, *folder.name.encode()])
@@ -70,7 +72,7 @@ def write_run(
         choices = ["the gull", "the cat"]
         found.append(
             {
-                "set": "town_qa",
+                "set": task,
                 "kind": "benchmark",
                 "item": item_hash("q", i),
                 "prompt": f"Who ate fish {i}?",
@@ -97,7 +99,7 @@ def write_run(
                 },
             }
         )
-    by_set = {name: [x for x in found if x["set"] == name] for name in ("general", "instructions", "town_qa")}
+    by_set = {name: [x for x in found if x["set"] == name] for name in ("general", "instructions", task)}
     metrics = [
         Metric(
             "general",
@@ -112,7 +114,7 @@ def write_run(
         Metric("instructions", "rougeL", "mean", ("rougeL",), is_headline=True),
         Metric("instructions", "stop_rate", "proportion", ("stop_rate",), is_headline=True),
         Metric("instructions", "response_tokens", "mean", ("response_tokens",), None, "tokens"),
-        Metric("town_qa", "acc", "proportion", ("acc",), chance=0.5, is_headline=True),
+        Metric(task, "acc", "proportion", ("acc",), chance=0.5, is_headline=True),
     ]
     if unspaced:
         fields = ("loglikelihood", "words")
@@ -130,7 +132,7 @@ def write_run(
         )
     result = Evaluation(
         str(folder),
-        SUITE | {"sha256": suite},
+        SUITE | {"sha256": suite, "settings": {"benchmarks": [task]}},
         [measured(metric, by_set[metric.set]) for metric in metrics],
         cost={"wall_s": 7.5},
         environment={"python": "3.11", "device": "cpu"},
