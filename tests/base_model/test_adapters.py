@@ -34,7 +34,7 @@ KINDS = {
     "saved tied embedding": ("llama", True, lora(**LINEAR, modules_to_save=["embed_tokens"]), True),
     "saved tied head": ("llama", True, lora(**LINEAR, modules_to_save=["lm_head"]), True),
     "saved norm": ("llama", True, lora(**LINEAR, modules_to_save=["input_layernorm"]), True),
-    "rows of the embedding": ("llama", True, lora(**LINEAR, trainable_token_indices=[5, 9, 12]), False),
+    "rows of the embedding": ("llama", True, lora(**LINEAR, trainable_token_indices=[5, 9, 12]), True),
     "DoRA": ("llama", True, lora(**LINEAR, use_dora=True), False),
     "lora_bias": ("gpt2", True, lora(target_modules=["c_attn"], lora_bias=True), False),
     "IA3": ("llama", True, other("IA3Config", target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"]), False),
