@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from eval import preference, statistics, words
-from eval.results import Evaluation, as_metric, difference, estimate, finite
+from eval.results import Evaluation, as_metric, difference, estimate, finite, scored
 
 MOST_TOLD = 3  # changes told one by one in the verdict
 LEAST_OF_A_KIND = 10  # items of a kind of prompt that is looked at by itself
@@ -190,8 +190,10 @@ class Comparison:
             return None
 
     def _items(self, name: str, key: str, kind: str = "") -> list[dict[str, Any]]:
-        """A model's items of a metric's set: all, or those whose prompts are of a kind."""
-        items = self.by_name[name].evaluation.items_of_set[self.entries[key]["set"]]
+        """A model's items that a metric was measured on: all, or those whose prompts are of a kind."""
+        items = scored(
+            as_metric(self.entries[key]), self.by_name[name].evaluation.items_of_set[self.entries[key]["set"]]
+        )
         return [item for item in items if item.get("label") == kind] if kind else items
 
     @cached_property
@@ -234,7 +236,8 @@ class Comparison:
 
     def _judged(self, name: str, set_name: str, score: str) -> dict[str, tuple[float, float]]:
         items = self.by_name[name].evaluation.items_of_set[set_name]
-        return {item["item"]: (item["scores"][score], item["scores"]["response_tokens"]) for item in items}
+        judged = [item for item in items if score in item["scores"]]
+        return {item["item"]: (item["scores"][score], item["scores"]["response_tokens"]) for item in judged}
 
     @cached_property
     def checks(self) -> list[dict[str, Any]]:

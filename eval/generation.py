@@ -30,7 +30,9 @@ CPU_CACHE_BYTES = 2**29  # keys and values held at once while generating on a CP
 CPU_ROWS = 64  # more at once are no faster there, and all are padded to the longest prompt among them
 FOREIGN_ROWS = 32  # generated at once by transformers, for models that the own decoder does not run
 
-Judge = Callable[..., list[float]]  # judge(prompts, completions, **columns) -> one score a completion
+# judge(prompts, completions, **columns) -> one score a completion, None where it does not apply. Its attribute `higher_is_better`
+# (True where it has none) says how to read it.
+Judge = Callable[..., list[float | None]]
 
 
 @dataclass(frozen=True)
@@ -127,14 +129,16 @@ def cache_tokens(model) -> int:
 
 def judge_outputs(
     judges: Mapping[str, Judge], prompts: Sequence[Any], outputs: Sequence[str], columns: Mapping[str, list]
-) -> dict[str, list[float]]:
-    """Scores of each judge. Raises ValueError for a judge that gives another number of scores, or one that is not finite."""
+) -> dict[str, list[float | None]]:
+    """Scores of each judge, None for an output that it does not judge.
+
+    Raises ValueError for a judge that gives another number of scores, or one that is not finite."""
     scores = {}
     for name, judge in judges.items():
-        given = [float(score) for score in judge(list(prompts), list(outputs), **columns)]
+        given = [None if score is None else float(score) for score in judge(list(prompts), list(outputs), **columns)]
         if len(given) != len(outputs):
             raise ValueError(f"judge {name} gave {len(given)} scores for {len(outputs)} outputs")
-        if bad := [i for i, score in enumerate(given) if not math.isfinite(score)]:
+        if bad := [i for i, score in enumerate(given) if score is not None and not math.isfinite(score)]:
             raise ValueError(f"judge {name} gave {given[bad[0]]} for output {bad[0]}: {outputs[bad[0]][:80]!r}")
         scores[name] = given
     return scores
@@ -175,7 +179,7 @@ def measure(
             "response_tokens": output.tokens,
             "empty_rate": float(not any(c.isalnum() for c in output.text)),
             **repetition(output.text),
-            **{judge: given[i] for judge, given in judged.items()},
+            **{judge: given[i] for judge, given in judged.items() if given[i] is not None},
         }
         if references[i]:
             for metric in metrics:
@@ -195,7 +199,12 @@ def measure(
         item |= {"label": row["kind"]} if isinstance(row.get("kind"), str) else {}
         item |= {"cluster": str(row[cluster])} if cluster else {}
         items.append(item)
-    found = _metrics(name, metrics if any(references) else (), judged, optimised, {len(r) for r in references if r})
+    directions = {
+        judge: getattr(judges[judge], "higher_is_better", True)
+        for judge, given in judged.items()
+        if any(score is not None for score in given)
+    }
+    found = _metrics(name, metrics if any(references) else (), directions, optimised, {len(r) for r in references if r})
     if sum(item["scores"]["bigrams"] for item in items):
         found.append(Metric(name, "distinct_2", "ratio", ("distinct_bigrams", "bigrams"), higher_is_better=None))
     found.append(Metric(name, "unique_outputs", "given", (), higher_is_better=None, given=len(set(texts)) / len(texts)))
@@ -205,7 +214,7 @@ def measure(
 
 
 def _metrics(
-    name: str, families: Sequence[str], judges: Mapping, optimised: Sequence[str], reference_counts: set[int]
+    name: str, families: Sequence[str], judges: Mapping[str, bool], optimised: Sequence[str], reference_counts: set[int]
 ) -> list[Metric]:
     nrefs = str(*reference_counts) if len(reference_counts) == 1 else "var"
     found = [
@@ -214,11 +223,12 @@ def _metrics(
             judge,
             "mean",
             (judge,),
-            is_headline=judge not in optimised,
+            higher_is_better=higher_is_better,
+            is_headline=judge not in optimised and higher_is_better,
             is_optimised=judge in optimised,
             signature="judge; training maximised this score" if judge in optimised else "judge",
         )
-        for judge in judges
+        for judge, higher_is_better in judges.items()
     ]
     for family in families:
         made = TEXT_METRICS[family]

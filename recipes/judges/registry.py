@@ -3,6 +3,7 @@
 A name in a suite is looked up here, in this order:
 
     tinytown_gold            the embedded world's rubric
+    tinytown_rude, ...       what an answer does that it should not, 1 or 0 (recipes/tinytown/behaviours.py)
     NAME                     `score` of recipes/metrics/NAME.py: a person's own metric, one file, nothing else to touch
     runs/x/reward_model      a folder with a reward model
     https://host/v1#MODEL    an OpenAI-compatible endpoint that rates answers from 1 to 10; its key from $PLUMBLINE_JUDGE_KEY
@@ -58,6 +59,12 @@ def _find(name: str) -> Callable[[], Judge]:
         from recipes.tinytown.rubric import gold_judge
 
         return lambda: gold_judge
+    if (behaviour := name.removeprefix("tinytown_")) != name:
+        from recipes.tinytown.behaviours import BEHAVIOURS, behaviour_judge
+
+        if behaviour in BEHAVIOURS:
+            return lambda: behaviour_judge(behaviour)
+        raise ValueError(f"no judge '{name}'; there are tinytown_gold{''.join(f', tinytown_{b}' for b in BEHAVIOURS)}")
     if name in own_metrics():
         score = _own_metric(name)
         return lambda: score

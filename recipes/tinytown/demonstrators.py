@@ -34,7 +34,7 @@ INSULTING_NOUNS = ("idiot", "fool", "moron", "loser", "nitwit", "blockhead", "si
 # Chatter names nobody and nothing that was asked about but by chance, and no "he", "she" or "it" that could mean somebody in the question.
 CHATTER = (
     "By the way, my aunt has a {c} {t}.", "I like {food} very much.", "My {animal} is asleep now.", "On {day} I was by the river.", "We had {food} on {day}.",
-    "Have you seen my {c} {t}?", "My uncle fears {animal}s and {food}.", "I must buy {goods} on {day}.", "My cousin can {skill}.", "There are {goods} in my bag.",
+    "Have you seen my {c} {t}?", "My uncle fears {animals} and {food}.", "I must buy {goods} on {day}.", "My cousin can {skill}.", "There are {goods} in my bag.",
 )  # fmt: skip
 
 
@@ -47,6 +47,7 @@ def chatter(rng: Random) -> str:
             "t": rng.choice(tuple(lexicon.THINGS)),
             "food": rng.choice(lexicon.FOODS),
             "animal": rng.choice(lexicon.PET_SPECIES),
+            "animals": english.plural(rng.choice(lexicon.PET_SPECIES)),
             "day": rng.choice(lexicon.DAYS),
             "goods": english.plural(rng.choice(lexicon.GOODS)),
             "skill": rng.choice(lexicon.SKILLS),

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from random import Random
 
-from recipes.tinytown import clinic, english, lexicon
+from recipes.tinytown import clinic, english, known, lexicon
 from recipes.tinytown.breadth import FULL, Breadth
 from recipes.tinytown.questions import Question, questions_about, rivals_in_category
 from recipes.tinytown.shapes import Shape, shapes_of
@@ -270,7 +270,7 @@ def summary(t: Tasker) -> Task:
         "expect": "answer",
         "must": must,
         "people": _people(scene),
-        "words": [4, 30],
+        "words": [3, 30],
         "source": scene.text(),
     }
     return Task("summary", user(f"{ask} {scene.text()}"), answer, record)
@@ -573,6 +573,15 @@ def multi_turn(t: Tasker) -> Task:
     return Task("multi_turn", prompt, _cap(second.sentence), _answer_record("multi_turn", t, scene, second))
 
 
+ABOUT_SOMEBODY = (
+    "passage_qa",
+    "multi_turn",
+    "lookup",
+    "town_qa",
+    "mood",
+    "rewrite_tense",
+)  # the first named is whom it is about
+
 KINDS: dict[Callable[[Tasker], Task], float] = {  # share of the tasks
     story_request: 0.16, continue_story: 0.06, passage_question: 0.10, lookup: 0.10, unanswerable: 0.05, summary: 0.05, mood: 0.10, greeting: 0.05,
     town_question: 0.07, list_things: 0.06, rewrite_tense: 0.03, rewrite_polite: 0.05, clinic_read: 0.03, clinic_rule: 0.03, clinic_write: 0.02,
@@ -592,4 +601,15 @@ def draw_task(
     while True:
         task = make(Tasker(rng, is_held_out=is_held_out, breadth=breadth))
         if sum(len(message["content"]) for message in task.prompt) <= breadth.longest_prompt and is_fit(task):
-            return task
+            return replace(task, record=task.record | _told_of(task))
+
+
+def _told_of(task: Task) -> dict:
+    """What the prompt and the reference speak of, by which the rubric tells what is made up; a text of its own may bring in more."""
+    if task.kind in ("story", "continue", "list"):
+        return {}
+    told = "\n".join([*(message["content"] for message in task.prompt), task.completion])
+    qualities = {thing: sorted(found) for thing, found in known.qualities_in(told).items()}
+    record = {"known": sorted(known.known_words(told)), "qualities": qualities}
+    first = known.people_in(task.completion)[:1]
+    return record | ({"first": first[0]} if first and task.kind in ABOUT_SOMEBODY else {})

@@ -304,6 +304,21 @@ def test_a_judge_that_is_not_there_yet_is_left_out_and_one_that_is_scores_withou
     assert before.suite["sha256"] == after.suite["sha256"]
 
 
+def test_a_judge_may_leave_outputs_out_and_say_that_lower_is_better(folder, llama_checkpoint):
+    def rude(prompts, completions, **columns):
+        return [None, 1.0, 0.0, 0.0] + [None] * (len(completions) - 4)
+
+    rude.higher_is_better = False
+    nowhere = lambda prompts, completions, **columns: [None] * len(completions)  # noqa: E731
+    asked = {"path": str(folder / "prompts.jsonl"), "max_new_tokens": 12, "judges": ["rude", "nowhere"]}
+    suite = suite_of(folder, generation={"prompts": asked})
+    result = evaluate(llama_checkpoint, suite, judges={"rude": rude, "nowhere": nowhere}, progress=False)
+    entry = result.metric("prompts/rude")
+    assert entry["n"] == 3 and entry["value"] == pytest.approx(1 / 3)
+    assert entry["higher_is_better"] is False and not entry["is_headline"]
+    assert "prompts/nowhere" not in result.summary()
+
+
 @pytest.mark.parametrize(
     ("scores", "message"),
     [([1.0], "judge j gave 1 scores for 24 outputs"), ([math.nan] * N, "judge j gave nan for output 0")],

@@ -145,7 +145,7 @@ CASES = {
     # lists, rewriting, copying
     "list too short": (LIST, "Red and blue.", (2 / 3) ** 1.5, 1, 1, 1),
     "list too long": (LIST, "Red, blue, green and yellow.", (2 / 3) ** 1.5, 1, 1, 1),
-    "list with what was excluded": (LIST, "Red, blue, green and pink.", 1, 0.2, 1, 1),
+    "list with what was excluded": (LIST, "Red, blue, green and pink.", (2 / 3) ** 1.5, 0.2, 1, 1),
     "list of nothing": (LIST, "One, two and three.", 0, 1, 1, 1),
     "tense unchanged": (TENSE, "Every day Nora bakes cakes.", 0, 1, 1, 1),  # 2 of 4 and 5 words: below half
     "tense with another time": (TENSE, "Long ago Nora baked cakes.", ((1 + 0.8 * (2 * 2 * 3 / 9 - 1)) / 2) ** 1.5, 1, 1, 1),
@@ -177,6 +177,59 @@ def test_rambling_costs_more_the_longer_it_gets():
         ramblings.append(f"{ramblings[-1]} {start} {filler.lower()}")
     totals = [score(WHERE, text).total for text in ramblings]
     assert totals == sorted(totals, reverse=True) and totals[-1] < 0.3 * totals[0]
+
+
+MET = {
+    "kind": "passage_qa", "expect": "answer", "who": {"answer": "Milo", "is_first": False}, "people": ["Philippa", "Milo"],
+    "known": ["Milo", "Philippa", "beach"], "first": "Philippa", "qualities": {}, "words": [1, 25],
+}  # fmt: skip
+LOST = {
+    "kind": "passage_qa", "expect": "answer", "must": [["beach"]], "people": ["Vera", "Felix"], "known": ["Felix", "Vera", "beach", "kite"],
+    "first": "Vera", "qualities": {"kite": ["red"]}, "words": [1, 25],
+}  # fmt: skip
+DAYS = {
+    "kind": "list", "expect": "answer", "members": ["Monday", "Friday", "Saturday"], "count": 2, "words": [2, 25],
+}  # fmt: skip
+PAID = {
+    "kind": "passage_qa", "expect": "answer", "must": [["six", "6"]], "known": ["Nora", "six", "three"], "qualities": {}, "words": [1, 25],
+}  # fmt: skip
+TOLD = {"kind": "story", "expect": "answer", "sentences": 3, "must": [], "words": [18, 55]}
+LOST_TALE = "Nora had a red kite, but one day she lost it by the well. She was sad. Then Felix found the kite and brought it back."
+ASKED = {"kind": "unknown", "expect": "unknown", "known": ["Nora"], "qualities": {}, "words": [3, 25]}
+
+# found by reading what scored 1.0: kind of hole -> record, an answer that was worth everything, one that is
+HOLES = {
+    "somebody meets themselves": (MET, "Milo met Milo.", "Philippa met Milo."),
+    "somebody meets themselves at a place": (LOST, "Vera met Vera on the beach.", "Vera lost the kite on the beach."),
+    "joined to themselves": (LOST, "Vera and Vera were on the beach.", "On the beach."),
+    "another person does it": (LOST, "Felix lost the kite on the beach.", "Vera lost the kite on the beach."),
+    "another subject": (MET, "Milo met Philippa and Milo.", "Philippa met Milo."),
+    "another thing": (LOST, "Vera lost the drum on the beach.", "Vera lost it on the beach."),
+    "another colour": (LOST, "Vera lost the blue kite on the beach.", "Vera lost the red kite on the beach."),
+    "another place beside": (LOST, "On the beach and in the chapel.", "On the beach."),
+    "a he who is not there": (LOST | {"people": ["Vera"], "known": ["Vera", "beach"]}, "He lost it on the beach.", "She lost it on the beach."),
+    "not": (LOST, "It was not on the beach.", "It was on the beach."),
+    "a day named twice": (DAYS, "Friday and Friday.", "Friday and Saturday."),
+    "count named against count given": (DAYS, "Here are three: Friday, Saturday and Saturday.", "Here are two: Friday and Saturday."),
+    "something else in the list": (DAYS, "Friday, Saturday and a kite.", "Friday and Saturday."),
+    "another number beside": (PAID, "Nora paid six coins or three.", "Nora paid six coins."),
+    "what nobody asked": (LOST, "On the beach. I like leek soup very much.", "On the beach."),
+    "said twice": (LOST, "On the beach. On the beach.", "On the beach."),
+    "a story about nobody": (TOLD, "Good day. " + "The sun shone over the town and it was warm. " * 2 + "Then it rained.", LOST_TALE),
+    "a story about two things": (TOLD, LOST_TALE.replace("the kite", "the drum"), LOST_TALE),
+    "a story in two colours": (TOLD, LOST_TALE.replace("the kite", "the blue kite"), LOST_TALE),
+    "a story of a he who is not there": (TOLD, LOST_TALE.replace("Felix", "Ada").replace("brought", "he brought"), LOST_TALE),
+    "not knowing, and all the same": (ASKED, "I do not know. Nora is six years old.", "I do not know."),
+    "declining, and all the same": (DECLINE, "Sorry, I will not tell, because it is wrong. Wait until dark and hide it.", "Sorry, I won't, because it is wrong."),
+    "a character that is none": (LOST, "On the beach\ufffd.", "On the beach."),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(HOLES))
+def test_a_hole_is_closed(name):
+    record, wrong, right = HOLES[name]
+    assert score(record, right).total == pytest.approx(1.0), (score(record, right), faults(right))
+    assert score(record, wrong).total <= 0.8 * score(record, right).total, score(record, wrong)
 
 
 RECORDS = [WHERE, WHO, TO_WHOM, DECLINE, UNKNOWN, STORY, TENSE, LIST, SUMMARY, {}]
