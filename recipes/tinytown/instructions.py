@@ -611,5 +611,7 @@ def _told_of(task: Task) -> dict:
     told = "\n".join([*(message["content"] for message in task.prompt), task.completion])
     qualities = {thing: sorted(found) for thing, found in known.qualities_in(told).items()}
     record = {"known": sorted(known.known_words(told)), "qualities": qualities}
+    if "who" in task.record:
+        record["about"] = sorted(known.content_words(task.completion))
     first = known.people_in(task.completion)[:1]
     return record | ({"first": first[0]} if first and task.kind in ABOUT_SOMEBODY else {})

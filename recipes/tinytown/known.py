@@ -14,6 +14,9 @@ from recipes.tinytown.world import the_town
 _DETERMINED = frozenset(
     {"watch", "ring", "well", "park", "square", "pan", "bell", "hill", "mill", "cave", "wood"}
 )  # other words, too
+_BETWEEN_TWO = re.compile(
+    r"\b(?:belonged|gave|brought|returned|lent|birthday|hugged|thanked|went to|that of|back|the \w+ of)\b"
+)
 _SPLITS_CLAUSE = re.compile(
     r"[.!?;,:\"\n]|\b(?:and|but|when|while|who|that|because|so|then|for|until|as|if|where|or|than)\b"
 )
@@ -101,11 +104,24 @@ def things_in(text: str) -> set[str]:
 
 def with_themselves(text: str) -> list[str]:
     """Who does something with, to or beside themselves: named twice in one clause ("Milo met Milo"), or joined to themselves."""
-    found = [match[1] for match in re.finditer(rf"\b({_any_of(_people())}) (?:and|or) \1\b", text)]
+    joined = rf"\b({_any_of(_people())})\b(?: (?:and|or)|[^.!?]*,? and so (?:was|did)) \1\b"
+    found = [match[1] for match in re.finditer(joined, text)]
     for clause in _SPLITS_CLAUSE.split(text):
         named = re.findall(rf"\b({_any_of(_people())})\b(?!')", clause)
         found += [name for name in set(named) if named.count(name) > 1]
     return found
+
+
+def is_alone(text: str) -> bool:
+    """Whether a text tells of giving, lending or thanking, and names one person alone, again and again."""
+    named = people_in(text)
+    return len(named) > 2 and len(set(named)) == 1 and bool(_BETWEEN_TWO.search(text))
+
+
+def content_words(text: str) -> set[str]:
+    """Longer words but names, in lower case: what is said, not of whom."""
+    words = re.findall(r"\b[a-z]{4,}\b", _name().sub("", text).lower())
+    return set(words) - {"that", "this", "they", "them", "their", "with", "have", "been", "were", "what", "whom"}
 
 
 def unknown_pronouns(text: str, named: set[str]) -> set[str]:

@@ -13,6 +13,7 @@ A record (a JSON object) says what the prompt needs; all but `expect` may be mis
     people      the names that may appear: anybody else is made up
     known       the names, things, places and numbers (known.py) of the prompt and the reference: others are made up
     qualities   {thing: its qualities there}: others contradict it
+    about       words of the reference: whoever is named for something else, is no answer
     first       whom the answer is about: no one else may be named before
     words       [fewest, most] words; shorter or longer loses form
     sentences   how many a text must have at least (a story)
@@ -155,16 +156,19 @@ def _wrong_people(record: dict, text: str) -> int:
 
 def _strange(record: dict, text: str) -> int:
     """1 for each of: a name, thing, place or number from elsewhere, another number beside the one asked for, another quality than told, a
-    count that is not the one asked for, a "not" in an answer, a story about several things or about one of two colours."""
+    count that is not the one asked for, a "not" in an answer, a name for something that was not asked, a story about several things, or
+    about one of two colours, or of one who plays both parts."""
     kind, must = record.get("kind"), record.get("must", ())
     told = known.qualities_in(text)
     wrong = any(len(qualities) > 1 for qualities in told.values())
     if kind == "story":
-        return wrong + (len(known.things_in(text)) > 1)
+        return wrong + (len(known.things_in(text)) > 1) + known.is_alone(text)
     if kind == "list":
         return wrong + (not known.numbers_in(text) <= {english.number_word(record["count"])})
     if "known" not in record:
         return wrong
+    said = known.content_words(text)
+    wrong += bool(said) and "about" in record and said.isdisjoint(record["about"])
     wrong += not known.known_words(text) <= set(record["known"])
     asked = known.numbers_in(" ".join(wording for element in must for wording in element))
     wrong += kind != "clinic_write" and bool(asked) and not known.numbers_in(text) <= asked
