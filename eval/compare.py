@@ -200,13 +200,14 @@ class Comparison:
     def by_kind(self) -> list[dict[str, Any]]:
         """Each judge's scores by kind of prompt, as a mean over all may rise where one kind falls (a model that learns to decline
         declines stories, too): {key, models, kinds: {kind: n}, cells: {kind: {model: value, low, high, n}}, changes: to the parents,
-        corrected over the table}. Left out: judges that a stage optimised, kinds of fewer than LEAST_OF_A_KIND items, a lone kind."""
+        corrected over the table}. Left out: judges that a
+        stage optimised or that tell of a fault, kinds of fewer than LEAST_OF_A_KIND items, a lone kind."""
         tables = []
         for key in self.judge_keys:
             names = [m.name for m in self.models if self.cell(m.name, key)]
             counts = Counter(item.get("label") for item in self._items(names[0], key))
             kinds = {kind: n for kind, n in sorted(counts.items(), key=str) if kind and n >= LEAST_OF_A_KIND}
-            if len(kinds) < 2 or self.is_optimised(key):
+            if len(kinds) < 2 or self.is_optimised(key) or self.entries[key]["higher_is_better"] is False:
                 continue
             pairs = [(m.name, m.parent) for m in self.models if m.parent]
             cells = {

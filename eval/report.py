@@ -20,6 +20,7 @@ from typing import Any
 from base_model.checkpoints import write_text_atomically
 from eval import figures, references, words
 from eval.answers import answers
+from eval.behaviours import in_words
 from eval.compare import LEAST_OF_A_KIND, Comparison, Model, as_json, compare
 
 MOST_SAMPLES = 200
@@ -30,11 +31,12 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Written:
-    """Where the report is, its first sentence, and what it was made from."""
+    """Where the report is, its first sentences, and what it was made from."""
 
     html: Path
     markdown: Path
     verdict: str
+    in_words: list[str]
     comparison: Comparison
 
 
@@ -57,7 +59,8 @@ def write_report(
     data = report_data(comparison, command=command, title=title or out_dir.name, seed=seed, published=published)
     write_text_atomically(out_dir / "report.html", render("report.html", data, figures_of(comparison, data)))
     write_text_atomically(out_dir / "report.md", render("report.md", data, {}))
-    return Written(out_dir / "report.html", out_dir / "report.md", comparison.verdict, comparison)
+    html, markdown = out_dir / "report.html", out_dir / "report.md"
+    return Written(html, markdown, comparison.verdict, data["in_words"], comparison)
 
 
 def render(template: str, data: Mapping[str, Any], drawn: Mapping[str, Any]) -> str:
@@ -97,6 +100,7 @@ def report_data(
     data = {
         "title": title,
         "verdict": comparison.verdict,
+        "in_words": in_words(comparison),
         "command": command,
         "baseline": comparison.baseline,
         "suite": comparison.models[0].evaluation.suite,
@@ -237,6 +241,8 @@ def _published(comparison: Comparison, path: Path | str | None) -> list[dict[str
 def _win_rates(comparison: Comparison) -> list[dict[str, Any]]:
     tables = []
     for key in comparison.judge_keys:
+        if comparison.entries[key]["higher_is_better"] is False:
+            continue  # a share of faults is told in words
         rates = comparison.win_rates(key)
         if rates:
             is_optimised = any((c := comparison.cell(m.name, key)) and c["is_optimised"] for m in comparison.models)

@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> Path:
         published=PUBLISHED,
     )
     print_comparison(written.comparison)
-    print(f"{written.verdict}\n{written.html}")
+    print("\n".join([written.verdict, *written.in_words, str(written.html)]))
     return written.html
 
 

@@ -84,7 +84,7 @@ def compare_all(config: PipelineConfig, stages: list[Stage], root: Path) -> Path
         command=" ".join(["python -m recipes.pipeline", *sys.argv[1:]]),
         published=PUBLISHED,
     )
-    print(written.verdict)
+    print("\n".join([written.verdict, *written.in_words]))
     return written.html
 
 

@@ -24,12 +24,14 @@ def write_run(
     suite: str = "0" * 64,
     kinds: dict[str, float] | None = None,
     unspaced: bool = False,
+    faults: dict[str, int] | None = None,
     task: str = "town_qa",
 ) -> Path:
     """A finished run whose judge scores average about `quality` (0 to 1), with bits per byte, an accuracy, a judge, ROUGE and a log.
 
     kinds: of prompt, in turn, each with what its judge's scores have on top of `quality`.
     task: name of the multiple-choice benchmark.
+    faults: of answers, each with how many of the first ones have it; a judge gives each as 1 or 0, lower is better.
     unspaced: texts of one word of some 10,000 characters, and their word perplexity among the metrics.
     """
     rng = np.random.default_rng([seed, *folder.name.encode()])
@@ -53,6 +55,7 @@ def write_run(
         }
         if optimised:
             scores["reward_model"] = 3 * score
+        scores |= {fault: float(i < count) for fault, count in (faults or {}).items()}
         found.append(
             {
                 "set": "instructions",
@@ -116,6 +119,7 @@ def write_run(
         Metric("instructions", "response_tokens", "mean", ("response_tokens",), None, "tokens"),
         Metric(task, "acc", "proportion", ("acc",), chance=0.5, is_headline=True),
     ]
+    metrics += [Metric("instructions", fault, "mean", (fault,), False, signature="judge") for fault in faults or {}]
     if unspaced:
         fields = ("loglikelihood", "words")
         metrics.append(Metric("general", "word_perplexity", "perplexity", fields, False, is_headline=True))

@@ -1,10 +1,11 @@
-"""Which answers the report begins with: chosen by the rule that it states, from the files of made-up runs."""
+"""What the report begins with: answers chosen by the rule that it states, and what alignment changed in words; from made-up runs."""
 
 import hashlib
 
 import pytest
 
 from eval.answers import answers
+from eval.behaviours import in_words
 from eval.compare import compare
 from eval.report import prompt_text
 from tests.eval.runs import write_run
@@ -53,3 +54,26 @@ def test_they_are_those_that_the_rule_names(folders):
 def test_there_are_none_where_nothing_was_made_from_the_baseline(folders):
     assert answers(compare(folders[:1]), prompt_text) is None
     assert answers(compare(folders[:2], baseline=folders[1]), prompt_text) is None
+
+
+def test_what_alignment_changed_is_told_by_behaviour_and_kind(tmp_path):
+    """Of 60 answers 20 were rude and 3 are; 0 rambled and 15 do; one is garbled as before. Stories gain, lists stay, mischief loses."""
+    before = {"town_rude": 20, "town_rambling": 0, "town_broken_off": 1}
+    after = {"town_rude": 3, "town_rambling": 15, "town_broken_off": 1}
+    kinds = {"story": 0.0, "list": 0.0, "decline": 0.0}
+    tuned = write_run(tmp_path / "tuned", quality=0.5, kinds=kinds, faults=before)
+    dpo = write_run(
+        tmp_path / "dpo", quality=0.5, kinds={"story": 0.4, "list": 0.0, "decline": -0.4}, parents=[tuned], faults=after
+    )
+    found = compare([tuned, dpo], baseline=tuned)
+    assert in_words(found) == [
+        "dpo against tuned: fewer answers are rude 33.3 → 5.0 %; more answers are rambling 0.0 → 25.0 %; "
+        "unchanged: broken off 1.7 → 1.7 %; better at story; worse at decline."
+    ]
+    assert {table["key"] for table in found.by_kind} == {"instructions/gold"}  # faults have no table of kinds
+
+
+def test_there_is_nothing_to_say_in_words_without_judges_or_aligned_models(folders):
+    assert in_words(compare(folders[:1])) == []
+    said = in_words(compare(folders, baseline=folders[1], aligned=folders[1:]))
+    assert [sentence.split(":")[0] for sentence in said] == ["dpo against tuned", "ppo against tuned"]
