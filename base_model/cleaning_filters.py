@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -298,24 +298,34 @@ class Decontaminate(BaseFilter):
         for source in self.sources:
             for row in read_rows(source, required=()):
                 origin = re.sub(r"(:| row )\d+$", "", row.location).rsplit("/", 1)[-1]
-                for text in _strings(row.fields):
-                    words = self._word.findall(text.lower())
-                    size = min(self.words, len(words))
-                    if size >= self.least_words:
-                        index.setdefault(size, {}).update((hash(run), origin) for run in _runs(words, size))
+                for text in strings_of(row.fields):
+                    size, runs = self.runs_that_stand_for(text)
+                    index.setdefault(size, {}).update((hash(run), origin) for run in runs)
         return index
+
+    def runs_that_stand_for(self, text: str) -> tuple[int, list[tuple[str, ...]]]:
+        """(length, runs of that many words) that a held-out string is known by; no runs where it says too little."""
+        words = self._word.findall(text.lower())
+        size = min(self.words, len(words))
+        return size, _runs(words, size) if size >= self.least_words else []
+
+    def found_in(self, text: str, sizes: Iterable[int]) -> Iterator[tuple[int, int]]:
+        """(length, hash) of every run of these lengths in a training text."""
+        words = self._word.findall(text.lower())
+        return ((size, hash(run)) for size in sizes for run in _runs(words, size))
 
 
 def _runs(words: list[str], size: int) -> list[tuple[str, ...]]:
     return list(zip(*(words[i:] for i in range(size)), strict=False))
 
 
-def _strings(value: Any) -> Iterator[str]:
+def strings_of(value: Any) -> Iterator[str]:
+    """Every string in a JSON value."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
         for item in value.values():
-            yield from _strings(item)
+            yield from strings_of(item)
     elif isinstance(value, (list, tuple)):
         for item in value:
-            yield from _strings(item)
+            yield from strings_of(item)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from jinja2 import TemplateError
+from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 
@@ -22,8 +23,9 @@ from base_model.tokenizer import encode_texts, knows_escape
 from eval.generation import Decoding, continue_ids
 from eval.likelihood import prefix_token, windows
 from eval.results import AGGREGATES as RESULT_AGGREGATES
-from eval.results import Metric, item_hash, statistics_of
+from eval.results import Metric, clusters_of, finite, item_hash, statistics_of
 from eval.scorer import Scorer
+from eval.statistics import mean_interval, paired_difference
 from eval.suite import Benchmark, even_indices, sample_indices
 from eval.tasks import VERSION
 
@@ -211,9 +213,10 @@ def _check_document(task: Any, doc: dict) -> None:
 
 
 def measure(
-    lm: BatchedLM, benchmark: Benchmark, task: Any, seed: int, docs: Any = None
+    lm: BatchedLM, benchmark: Benchmark, task: Any, seed: int, docs: Any = None, *, control: bool = True
 ) -> tuple[list[dict], list[Metric], dict[str, Any]]:
-    """Items, metrics and notes of one task. docs: its documents, where they are loaded. Raises NonFiniteError where the model gives NaN."""
+    """Items, metrics and notes of one task. docs: its documents, where they are loaded. control: multiple choice is asked with its
+    question removed, too. Raises NonFiniteError where the model gives NaN."""
     docs = task.eval_docs if docs is None else docs
     shots = benchmark.num_fewshot if benchmark.num_fewshot is not None else task.config.num_fewshot or 0
     task.set_config(key="num_fewshot", value=shots)
@@ -234,7 +237,34 @@ def measure(
     notes: dict[str, Any] = {"num_fewshot": shots, "chat_template": has_template, "version": task.VERSION}
     if parts:
         notes["parts"] = _values_of_parts(items, [parts[i] for i in chosen], metrics)
+    if control and is_plain_choice(task) and not task.multiple_input:
+        notes |= question_removed(lm, items, [made for _, made in by_doc], metrics)
     return items, metrics, notes | _choice_notes(items)
+
+
+def question_removed(
+    lm: BatchedLM, items: Sequence[dict], asked: Sequence[Sequence[Any]], metrics: Sequence[Metric]
+) -> dict[str, Any]:
+    """{"question_removed": the headline accuracy where the choices stand alone, with its interval, and what the question adds (paired)}.
+
+    A task whose choices give the answer away measures something else than reading: input-only baselines, Gururangan et al. 2018,
+    arXiv:1803.02324. Nothing where choices have no question before them (BLiMP). asked: each item's requests."""
+    name = next(metric.name for metric in metrics if metric.is_headline)
+    if name not in TIED_METRICS or not any(item["prompt"].strip() for item in items):
+        return {}
+    texts = [
+        [request.args[1] for request in made[: len(item["choices"])]] for item, made in zip(items, asked, strict=True)
+    ]
+    requests = [Instance("loglikelihood", {}, ("", text), 0) for own in texts for text in own]
+    answers = iter(lm.loglikelihood(requests))
+    alone = [
+        _share_right([next(answers)[0] for _ in own], item["choices"], item["right"], name)
+        for item, own in zip(items, texts, strict=True)
+    ]
+    clusters = clusters_of(items)
+    added = paired_difference([item["scores"][name] for item in items], alone, clusters=clusters)
+    value = mean_interval(alone, clusters=clusters)
+    return {"question_removed": finite({"metric": name, **value.as_dict(), "added": added.as_dict()})}
 
 
 def _chosen(docs, benchmark: Benchmark, seed: int) -> tuple[list[int], list[str] | None]:
@@ -322,17 +352,13 @@ def _choices(task, doc: dict, requests: list, scores: dict[str, Any]) -> dict[st
         choices.index(t) if isinstance(t, str) and t in choices else t
         for t in (target if isinstance(target, list) else [target])
     ]
-    lengths = {
-        None: np.ones(len(choices)),
-        "characters": np.array([len(choice) for choice in choices], float),
-        "bytes": np.array([len(choice.encode()) for choice in choices], float),
-    }
-    for metric, per in TIED_METRICS.items():
-        if metric in scores and is_plain_choice(task):
-            values = np.array(logprobs) / lengths[per]
-            best = np.flatnonzero(values == values.max())
-            if len(best) > 1:
-                scores[metric] = float(np.isin(best, right).mean())
+    for metric in TIED_METRICS:
+        if (
+            metric in scores
+            and is_plain_choice(task)
+            and 0 < (share := _share_right(logprobs, choices, right, metric)) < 1
+        ):
+            scores[metric] = share
     picked = int(np.argmax(logprobs))
     return {
         "choices": choices,
@@ -343,6 +369,15 @@ def _choices(task, doc: dict, requests: list, scores: dict[str, Any]) -> dict[st
         "reference": choices[right[0]] if isinstance(right[0], int) and 0 <= right[0] < len(choices) else str(target),
         **({"prompt": requests[picked].args[0]} if task.multiple_input else {}),
     }
+
+
+def _share_right(logprobs: Sequence[float], choices: Sequence[str], right: Sequence[Any], metric: str) -> float:
+    """1 where the choice that an accuracy takes is a right one, else 0; of tied choices the share that is right."""
+    size = {None: lambda choice: 1, "characters": len, "bytes": lambda choice: len(choice.encode())}[
+        TIED_METRICS[metric]
+    ]
+    values = np.array(logprobs) / np.array([size(choice) for choice in choices], float)
+    return float(np.isin(np.flatnonzero(values == values.max()), right).mean())
 
 
 def is_plain_choice(task) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from eval.results import Evaluation
+from eval.statistics import ALPHA
 
 LEAST_STOPPING = 0.5  # share of outputs that end themselves
 MOST_EMPTY = 0.05  # share of outputs without a word
@@ -22,6 +23,8 @@ def checks_of(evaluation: Evaluation) -> list[dict]:
             checks += _generation_checks(name, items, notes)
         elif "picked_share" in notes and len(items) >= LEAST_ITEMS:
             checks.append(_choice_check(name, notes, len(items)))
+            if "question_removed" in notes:
+                checks.append(_question_check(name, notes["question_removed"], items))
     return checks
 
 
@@ -56,6 +59,15 @@ def _choice_check(name: str, notes: dict, n: int) -> dict:
         told += f"; {notes['items_with_ties']} items with tied choices"
     ties_few = notes["items_with_ties"] < n / 2
     return _check(f"reads the choices ({name})", not is_stuck and ties_few, told)
+
+
+def _question_check(name: str, alone: dict, items: list[dict]) -> dict:
+    """Fails where the choices alone give the answer away: right more often than by chance, and no less often than with the question."""
+    chance = sum(len(item["right"]) / len(item["choices"]) for item in items) / len(items)
+    added, told = alone["added"], f"{alone['metric']} {alone['value']:.3f} with the question removed"
+    is_given_away = alone["low"] > chance and not (added["mean"] > 0 and added["p"] < ALPHA)
+    told += f", {chance:.3f} by chance; the question adds {added['mean']:+.3f} (p = {added['p']:.3f})"
+    return _check(f"needs the question ({name})", not is_given_away, told)
 
 
 def _check(name: str, passed: bool, detail: str) -> dict:

@@ -108,6 +108,7 @@ def report_data(
         "models": models,
         "metrics": [_metric(comparison, key) for key in comparison.keys],
         "published": _published(comparison, published),
+        "contamination": _contamination(comparison),
         "cells": {m.name: {key: _cell(comparison, m.name, key) for key in comparison.keys} for m in comparison.models},
         "to_parent": [as_json(change) for change in comparison.to_parent.values()],
         "to_baseline": [as_json(change) for change in comparison.to_baseline.values()],
@@ -221,7 +222,15 @@ def _metric(comparison: Comparison, key: str) -> dict[str, Any]:
 
 def _cell(comparison: Comparison, name: str, key: str) -> dict[str, Any] | None:
     cell = comparison.cell(name, key)
-    return cell and {part: cell[part] for part in ("value", "low", "high", "n")} | {"warning": cell.get("warning", "")}
+    if cell is None:
+        return None
+    evaluation = comparison.by_name[name].evaluation
+    control = evaluation.notes.get(cell["set"], {}).get("question_removed") or {}
+    alone = control.get("value") if control.get("metric") == cell["name"] else None
+    return {part: cell[part] for part in ("value", "low", "high", "n")} | {
+        "warning": cell.get("warning", ""),
+        "question_removed": alone,
+    }
 
 
 def _published(comparison: Comparison, path: Path | str | None) -> list[dict[str, Any]]:
@@ -236,6 +245,18 @@ def _published(comparison: Comparison, path: Path | str | None) -> list[dict[str
         if entry["is_headline"] and entry["set"] in tasks
     }
     return references.nearest(references.load(path), columns, last.environment.get("parameters"))
+
+
+def _contamination(comparison: Comparison) -> dict[str, dict[str, int]]:
+    """{benchmark: {n, contaminated, words}} of the last model that was checked (recipes.contamination): it has trained on most."""
+    found: dict[str, dict[str, int]] = {}
+    for model in comparison.models:
+        path = model.folder / "contamination.json"
+        if path.is_file():
+            told = json.loads(path.read_text(encoding="utf-8"))
+            for name, task in told["tasks"].items():
+                found[name] = {"n": task["n"], "contaminated": task["contaminated"], "words": told["words"]}
+    return found
 
 
 def _win_rates(comparison: Comparison) -> list[dict[str, Any]]:

@@ -71,7 +71,9 @@ def against_hflm(folder: Path, options: argparse.Namespace) -> None:
 
     def ours(task):
         ((benchmark, loaded),) = load_tasks([Benchmark(task)], [str(folder)])
-        return benchmarks.measure(benchmarks.BatchedLM(Scorer(model), tokenizer), benchmark, loaded, seed=1)[0]
+        return benchmarks.measure(
+            benchmarks.BatchedLM(Scorer(model), tokenizer), benchmark, loaded, seed=1, control=False
+        )[0]
 
     def theirs(task, batch_size):
         lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, device="cpu")

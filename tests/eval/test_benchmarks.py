@@ -230,6 +230,36 @@ def test_few_shot_prompts_are_lm_evals_own_whatever_the_suites_seed(own_tasks, t
     assert [item["prompt"] for item in items] == stock and stock[0].count("Is it so?") == 3
 
 
+def test_with_the_question_removed_the_choices_are_scored_as_lm_eval_scores_them_after_nothing(own_tasks, tokenizer):
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    model = random_model("llama", len(tokenizer), seed=4)
+    items, _, notes = run(model, tokenizer, "own_choice", own_tasks, metrics=["acc"])
+    alone = notes["question_removed"]
+    hflm = HFLM(pretrained=model, tokenizer=tokenizer, device="cpu")
+    texts = items[0]["choices"]  # every item has the same
+    requests = [Instance("loglikelihood", {}, ("", text), i) for i, text in enumerate(texts)]
+    best = int(np.argmax([answer[0] for answer in hflm.loglikelihood(requests, disable_tqdm=True)]))
+    expected = [float(item["right"] == [best]) for item in items]
+    assert alone["value"] == pytest.approx(np.mean(expected)) and alone["metric"] == "acc" and alone["n"] == len(items)
+    assert alone["added"]["mean"] == pytest.approx(
+        np.mean([item["scores"]["acc"] for item in items]) - np.mean(expected)
+    )
+
+
+def test_choices_that_give_the_answer_away_fail_the_check_that_the_question_is_needed():
+    from eval.checks import _question_check
+    from eval.statistics import mean_interval, paired_difference
+
+    items = [{"right": [0], "choices": ["a", "b"]}] * 100
+    full, leaked, fair = (np.repeat([1, 0], [right, 100 - right]) for right in (88, 85, 52))
+    for alone, passes in ((leaked, False), (fair, True)):
+        added = paired_difference(full, alone).as_dict()
+        check = _question_check("t", mean_interval(alone).as_dict() | {"metric": "acc", "added": added}, items)
+        assert check["passed"] is passes and f"acc {alone.mean():.3f} with the question removed" in check["detail"]
+
+
 def test_unknown_tasks_and_splits_that_no_file_gives_are_refused_by_name(own_tasks):
     with pytest.raises(ValueError, match="'no_such_task_anywhere' is no task, group or tag of lm-eval"):
         load_tasks([Benchmark("no_such_task_anywhere")], [str(own_tasks)])

@@ -262,8 +262,8 @@ def test_what_overflows_has_no_interval_no_p_and_no_order():
 
 
 def test_a_perplexity_that_overflows_without_one_item_has_no_interval():
-    # 699 nats a word, and without the last text of 10 words 771: exp(771) is above the largest float
-    d = s.interval(np.array([[-699.0, 1.0]] * 9 + [[-699.0, 10.0]]) * [1.1, 1.0], AGGREGATES["perplexity"])
+    # 14 texts of one word and one of ten, 769 nats each: 481 nats a word; without the last 769, and exp(769) is above the largest float
+    d = s.interval(np.array([[-769.0, 1.0]] * 14 + [[-769.0, 10.0]]), AGGREGATES["perplexity"])
     assert math.isfinite(d.value) and math.isnan(d.low) and d.warning.startswith("not a finite number without")
 
 
