@@ -46,7 +46,8 @@ def findings(quality: Mapping[str, Any]) -> list[str]:
                 f"(difference {gap['mean']:+.1%} [{gap['low']:+.1%}, {gap['high']:+.1%}])"
             )
     effect = quality.get("on_policy", {}).get("length_effect")
-    if effect is not None and (effect["low"] > LEAST_LENGTH_EFFECT or effect["high"] < -LEAST_LENGTH_EFFECT):
+    has_interval = effect is not None and effect["low"] is not None
+    if has_interval and (effect["low"] > LEAST_LENGTH_EFFECT or effect["high"] < -LEAST_LENGTH_EFFECT):
         sign = "longer" if effect["value"] > 0 else "shorter"
         said.append(
             f"length bias towards {sign} answers: at equal gold score {LENGTH_UNIT_WORDS} more words change the log-odds "
