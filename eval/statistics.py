@@ -225,12 +225,11 @@ def paired_difference(
     value, influence_U = _jackknife(stats_UK, ratio)
     low, high = _skew_bounds(value, influence_U, confidence)
     warning, error = _warning(value, influence_U, clusters), _error(influence_U)
-    if (
-        error == 0 and weights is None and is_share(scores_2N)
-    ):  # all differ alike: one pseudo-item each way, as Bonett and Price
+    if error == 0 and weights is None and is_share(scores_2N):
+        # All differ alike, which is no sign that others would: one pseudo-item each way, as Bonett and Price.
         padded_U = np.array([*[value] * len(influence_U), 1.0, -1.0])
         error = _error(padded_U)
-        half = _t(confidence, len(influence_U) - 1) * error if len(influence_U) > 1 else math.nan
+        half = _t(confidence, len(influence_U) - 1) * error
         low, high = max(-1.0, padded_U.mean() - half), min(1.0, padded_U.mean() + half)
     p = math.nan
     if math.isfinite(value):
