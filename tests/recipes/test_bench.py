@@ -1,11 +1,12 @@
 """The benchmarks' arithmetic by hand, and that the generation benchmark runs."""
 
 import time
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
-from recipes.bench import competitor, generation
+from recipes.bench import competitor, finetuning, generation
 from recipes.bench.__main__ import main
 from recipes.bench.timing import Timings, alternate, matmul_ceiling
 
@@ -48,6 +49,30 @@ def test_a_competitor_runs_beside_the_work_and_stands_still_between():
         time.sleep(0.1)
         assert 0 < during_s == used_s()
     assert not any(map(psutil.pid_exists, pids))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("packing", [[], ["--no_packing"]], ids=["packed", "padded"])
+def test_fine_tuning_has_trls_losses_and_prints_a_ratio_for_each_stage(capsys, packing):
+    finetuning.main(["--steps", "2", "--check_steps", "3", "--rounds", "1", *packing])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()[-4:]]
+    assert [line[0] for line in lines] == list(finetuning.STAGES)
+    assert all(float(line[3]) > 0 and float(line[4]) <= 1e-4 for line in lines)
+
+
+def test_losses_that_are_not_trls_are_an_error(tmp_path, monkeypatch):
+    bench = finetuning.Bench(tmp_path, "llama-1m", packing=True)
+    monkeypatch.setattr(bench, "trainers", lambda *_: [_Logged([2.0, 1.0]), _Logged([2.0, 1.0002])])
+    monkeypatch.setattr(finetuning, "seconds_a_step", lambda trainer: 0.0)
+    with pytest.raises(ValueError, match=r"dpo: losses differ by 0.0002 from TRL's, more than 0.0001"):
+        bench.loss_difference("dpo", 2)
+
+
+class _Logged:
+    """A trainer that has trained."""
+
+    def __init__(self, losses):
+        self.state = SimpleNamespace(log_history=[{"loss": loss} for loss in losses])
 
 
 def test_a_benchmark_that_is_not_there_names_those_that_are(capsys):
