@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CONFIG ?= recipes/configs/tiny/pipeline.yaml
 
-.PHONY: run test test-slow lint clean
+.PHONY: run test test-slow chaos lint clean
 
 run: $(READY)
 	@$(BIN)/python -m recipes.pipeline --config $(CONFIG)
@@ -15,6 +15,10 @@ test: $(READY) lint
 
 test-slow: $(READY)
 	@$(BIN)/python -m pytest -q -m "slow"
+
+# every stage killed at random moments and resumed, held to the run that was never killed; ten minutes on one core
+chaos: $(READY)
+	@$(BIN)/python -m tests.chaos --kills 100 --out recipes/results/chaos.md
 
 lint: $(READY)
 	@$(BIN)/ruff check .

@@ -114,6 +114,10 @@ def make_trainer(
     context = context_length(model.config, unstated=config.max_length)
     counts = Counter() if counts is None else counts
     columns = ("prompt_ids", "chosen_ids", "rejected_ids")
+    for left in Path(output_dir).glob(
+        "cache-*.arrow"
+    ):  # by a life of this run before, under a name that no later one finds
+        left.unlink(missing_ok=True)
     rows = write_dataset(
         lambda: preference_rows(tokenizer, pairs, config.max_length or context, counts),
         Path(output_dir, "pairs.arrow"),

@@ -76,7 +76,8 @@ def pretrain(
     """
     config = config.for_processes(join_processes().num_processes)
     precision = _agree_on_precision(config, resume_from)
-    accelerator = _make_accelerator(config, precision, tracker_dir)
+    begun = read_notes(resume_from)["step"] if resume_from else 0
+    accelerator = _make_accelerator(config, precision, tracker_dir, begun)
     if accelerator.device.type == "cpu":
         keep_freed_memory()
     model.train().to(accelerator.device)
@@ -202,7 +203,7 @@ def _agree_on_precision(config: PretrainConfig, resume_from: Path | str | None) 
     return broadcast_object_list(found)[0]
 
 
-def _make_accelerator(config: PretrainConfig, precision: str, tracker_dir: Path | None) -> Accelerator:
+def _make_accelerator(config: PretrainConfig, precision: str, tracker_dir: Path | None, begun: int) -> Accelerator:
     AcceleratorState._reset_state()  # an earlier call in this process may have had another precision
     trackers = [name.strip() for name in config.trackers.split(",") if name.strip() not in ("", "none")]
     accelerator = Accelerator(
@@ -212,7 +213,9 @@ def _make_accelerator(config: PretrainConfig, precision: str, tracker_dir: Path 
         cpu=join_processes().device.type == "cpu",
     )
     if tracker_dir and trackers:
-        accelerator.init_trackers("pretrain", config=asdict(config))
+        # Steps that a life before this one told after its last checkpoint are made again: their points are hidden.
+        hidden = {"tensorboard": {"purge_step": begun + 1}} if begun else {}
+        accelerator.init_trackers("pretrain", config=asdict(config), init_kwargs=hidden)
     return accelerator
 
 

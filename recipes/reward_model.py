@@ -137,7 +137,9 @@ def train_member(run, config, training, lora, tokenizer, train: list[dict], memb
     from sft.training import whole_model
 
     folder, seed = run.out / "ensemble" / f"seed-{run.config.seed + member}", run.config.seed + member
-    if (folder / "config.json").is_file():
+    if (folder / "config.json").is_file() and not (
+        folder / ".checkpoint.partial"
+    ).exists():  # else killed as it was saved
         return RewardModel.load(folder), {}
     trainer = make_trainer(
         load_for_reward(config.model, seed, lora),
