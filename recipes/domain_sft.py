@@ -11,7 +11,7 @@ domain's bits per byte, what it cost the general text's, both beside the parent'
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from base_model.documents import Source
+from base_model.documents import read_like
 from recipes.run.cli import command, parse
 from recipes.run.finetune import DataConfig, context_tokens, load_tokenizer, tune
 from recipes.run.run import Run, RunConfig
@@ -43,7 +43,9 @@ def main(argv: list[str] | None = None) -> Path:
     run_config, config, data, training, lora = parse(*CONFIG_TYPES, argv=argv)
     from sft.domain import domain_data
 
-    replay = Source(config.replay_data) if config.replay_data and config.replay_share else None
+    replay = None
+    if config.replay_data and config.replay_share:
+        replay = read_like(data.source, config.replay_data)
     sources = [data.data, *([replay.path] if replay else [])]
     run = Run.start("domain_sft", run_config, (config, data, training, lora), parents=[config.model], data=sources)
     tokenizer = load_tokenizer(config.model)
@@ -62,8 +64,9 @@ def main(argv: list[str] | None = None) -> Path:
         "replayed_tokens_share",
         counts["replay"].tokens / sum(c.tokens for c in counts.values()) if len(counts) > 1 else 0.0,
     )
-    model, facts = tune(run, config.model, tokenizer, rows, training, lora)
-    return run.finish(model, tokenizer, **facts)
+    if not run.is_trained:
+        tune(run, config.model, tokenizer, rows, training, lora)
+    return run.finish()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from alignment.dpo import DPOTrainingConfig
 from recipes.run.cli import command, parse
-from recipes.run.finetune import DataConfig, load_tokenizer, merged
+from recipes.run.finetune import DataConfig, load_tokenizer, save_trained
 from recipes.run.run import Run, RunConfig
 from sft.lora import LoRAConfig
 
@@ -56,20 +56,20 @@ def main(argv: list[str] | None = None) -> Path:
     run_config, config, data, training, lora = parse(*CONFIG_TYPES, argv=arguments)
     if config.rounds > 1:
         return iterate(arguments, run_config, config)
-    from reward.preferences import PAIRS, read_preferences
-    from reward.train import TOO_LONG
+    from base_model.documents import read_like
+    from reward.preferences import read_preferences
 
     files = [data.data, *([config.heldout] if config.heldout else [])]
     parents = [config.model, *([config.reference] if config.reference else [])]
     run = Run.start("dpo", run_config, (config, data, training, lora), parents=parents, data=files)
     counts: Counter[str] = Counter()
     pairs = read_preferences(data.source, counts=counts)
-    model, facts = train(run, config, training, lora, pairs, counts)
-    counts[PAIRS] -= counts[TOO_LONG]  # what was trained on
-    run.note("pair_counts", dict(+counts))
-    if config.heldout and run.is_main:
-        measure_heldout(run, model, config, read_preferences(config.heldout))
-    return run.finish(model, load_tokenizer(config.model), reference=config.reference or config.model, **facts)
+    heldout = read_preferences(read_like(data.source, config.heldout)) if config.heldout else []
+    if not run.is_trained:
+        train(run, config, training, lora, pairs, counts)
+    if heldout and run.is_main:
+        measure_heldout(run, config, heldout)
+    return run.finish(reference=config.reference or config.model)
 
 
 def train(
@@ -79,9 +79,11 @@ def train(
     lora: LoRAConfig,
     pairs: list[dict],
     counts: Counter[str],
-):
-    """The trained model, merged, and what `Run.finish` wants to know."""
+) -> None:
+    """Train on the pairs; the model, merged, is then in the run folder."""
     from alignment.dpo import check_start, displacement_watch, make_trainer
+    from reward.preferences import PAIRS
+    from reward.train import TOO_LONG
     from sft.lora import load_parent
     from sft.training import whole_model
 
@@ -104,6 +106,8 @@ def train(
     )
     if is_own_reference and run.resume_from is None:
         run.note("largest_start_margin_nats", check_start(trainer))
+    counts[PAIRS] -= counts[TOO_LONG]  # what is trained on
+    run.note("pair_counts", dict(+counts))
     trained = sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad)
     with run.training():
         trainer.train(resume_from_checkpoint=run.resume_from)
@@ -115,13 +119,12 @@ def train(
         "where they fall, --sft_weight is the usual cure",
     )
     model, weights = whole_model(trainer)
-    if lora.use_peft and run.is_main:
-        prompts = [trainer.train_dataset[i]["prompt_ids"][-32:] for i in range(min(4, len(trainer.train_dataset)))]
-        model = merged(run, model, weights, config.model, tokenizer, prompts)
-    return model, {"steps": trainer.state.global_step, "trained_parameters": trained}
+    prompts = [trainer.train_dataset[i]["prompt_ids"][-32:] for i in range(min(4, len(trainer.train_dataset)))]
+    save_trained(run, model, weights, config.model, tokenizer, lora, prompts)
+    run.trained(steps=trainer.state.global_step, trained_parameters=trained)
 
 
-def measure_heldout(run: Run, model, config: DPOStageConfig, pairs: list[dict]) -> None:
+def measure_heldout(run: Run, config: DPOStageConfig, pairs: list[dict]) -> None:
     """Share of held-out pairs whose chosen answer gained more log-likelihood than the rejected one, with its interval, into the record."""
     from alignment.dpo import margins_nats
     from base_model.precision import find_device
@@ -129,7 +132,7 @@ def measure_heldout(run: Run, model, config: DPOStageConfig, pairs: list[dict]) 
     from sft.lora import load_parent
 
     tokenizer = load_tokenizer(config.model)
-    pair = model, load_parent(config.reference or config.model)
+    pair = load_parent(run.out), load_parent(config.reference or config.model)
     margins = margins_nats(*(each.to(find_device()) for each in pair), tokenizer, pairs)
     right = sum((m > 0) + 0.5 * (m == 0) for m in margins)
     run.note("heldout_accuracy", wilson(right, len(margins)).as_dict())

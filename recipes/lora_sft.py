@@ -45,8 +45,7 @@ CONFIG_TYPES = (RunConfig, InstructionConfig, DataConfig, TrainingConfig, LoRACo
 def main(argv: list[str] | None = None) -> Path:
     """Run the stage; returns its folder."""
     run_config, config, data, training, lora = parse(*CONFIG_TYPES, argv=argv)
-    from base_model.precision import find_device
-    from sft.instruct import instruction_data, stop_rate
+    from sft.instruct import instruction_data
 
     run = Run.start("lora_sft", run_config, (config, data, training, lora), parents=[config.model], data=[data.data])
     tokenizer = load_tokenizer(config.model)
@@ -62,17 +61,25 @@ def main(argv: list[str] | None = None) -> Path:
         seed=run_config.seed,
     )
     run.note("rows", asdict(counts))
-    model, facts = tune(run, config.model, tokenizer, rows, training, lora, heldout=heldout, role_ids=role_ids)
+    if not run.is_trained:
+        tune(run, config.model, tokenizer, rows, training, lora, role_ids=role_ids)
     if run.is_main:
-        stops = stop_rate(
-            model.to(find_device()), tokenizer, heldout, max_new_tokens=config.stop_within_tokens, seed=run_config.seed
-        )
-        run.note("stop_rate", stops.rate)
-        detail = (
-            f"{stops.stopped} of {stops.sampled} sampled answers end by themselves within {stops.within_tokens} tokens"
-        )
-        run.check("answers stop", stops.rate >= STOP_RATE_FLOOR, detail)
-    return run.finish(model, tokenizer, **facts)
+        measure_heldout(run, heldout, config.stop_within_tokens)
+    return run.finish()
+
+
+def measure_heldout(run: Run, heldout: Any, stop_within_tokens: int) -> None:
+    """The saved model's loss on the conversations kept from training, and how many of its answers to them end by themselves."""
+    from eval.harness import load_checkpoint
+    from sft.instruct import heldout_loss, stop_rate
+
+    model, tokenizer = load_checkpoint(run.out)
+    if len(heldout):
+        run.note("heldout_loss_nats", heldout_loss(model, heldout))
+    stops = stop_rate(model, tokenizer, heldout, max_new_tokens=stop_within_tokens, seed=run.config.seed)
+    run.note("stop_rate", stops.rate)
+    detail = f"{stops.stopped} of {stops.sampled} sampled answers end by themselves within {stops.within_tokens} tokens"
+    run.check("answers stop", stops.rate >= STOP_RATE_FLOOR, detail)
 
 
 def with_template(tokenizer: Any, config: InstructionConfig) -> tuple[Any, list[int]]:

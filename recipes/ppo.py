@@ -17,8 +17,9 @@ from typing import Any
 
 from alignment.ppo.config import PPOConfig
 from base_model.checkpoints import read_json_lines
+from base_model.documents import Source, read_like, read_rows
 from recipes.run.cli import command, parse
-from recipes.run.finetune import DataConfig, load_tokenizer, merged
+from recipes.run.finetune import DataConfig, load_tokenizer, save_trained
 from recipes.run.run import Run, RunConfig
 from sft.lora import LoRAConfig
 
@@ -63,7 +64,6 @@ def main(argv: list[str] | None = None) -> Path:
     """Run the stage; returns its folder."""
     args, config, data, lora = parse(*CONFIG_TYPES, argv=argv)
     from alignment.ppo.trainer import PPOTrainer
-    from base_model.documents import read_rows
     from recipes.judges.registry import resolve
     from reward.model import RewardModel
     from sft.lora import load_parent, peft_config
@@ -73,31 +73,27 @@ def main(argv: list[str] | None = None) -> Path:
     tokenizer = load_tokenizer(config.model)
     reward = RewardModel.load(config.reward_model)
     reward.cut_long_prompts()
-    trainer = PPOTrainer(
-        load_parent(config.model, lora),
-        reward_funcs=reward.score,
-        args=dataclasses.replace(args, output_dir=str(run.checkpoints)),
-        train_dataset=[row.fields for row in read_rows(data.source, ("prompt",))],
-        eval_dataset=held_out_prompts(config),
-        processing_class=tokenizer,
-        callbacks=run.callbacks,
-        peft_config=peft_config(lora) if lora.use_peft else None,
-        eval_judges=resolve(config.judges),
-    )
-    with run.training():
-        trainer.train(resume_from_checkpoint=run.resume_from)
-    write_evidence(run, trainer)
-    model, facts = finished_policy(run, trainer, config.model, lora)
-    return run.finish(model, tokenizer, judges={"reward_model": reward.score}, reference=config.model, **facts)
+    if not run.is_trained:
+        trainer = PPOTrainer(
+            load_parent(config.model, lora),
+            reward_funcs=reward.score,
+            args=dataclasses.replace(args, output_dir=str(run.checkpoints)),
+            train_dataset=read_prompts(data.source),
+            eval_dataset=read_prompts(read_like(data.source, config.heldout), config.heldout_rows)
+            if config.heldout
+            else None,
+            processing_class=tokenizer,
+            callbacks=run.callbacks,
+            peft_config=peft_config(lora) if lora.use_peft else None,
+            eval_judges=resolve(config.judges),
+        )
+        train(run, trainer, config.model, lora)
+    return run.finish(judges={"reward_model": reward.score}, reference=config.model)
 
 
-def held_out_prompts(config: PPOStageConfig) -> list[dict[str, Any]] | None:
-    """The rows that are judged while training, None without any."""
-    from base_model.documents import Source, read_rows
-
-    if not config.heldout:
-        return None
-    return [row.fields for row in islice(read_rows(Source(config.heldout), ("prompt",)), config.heldout_rows)]
+def read_prompts(source: Source, at_most: int | None = None) -> list[dict[str, Any]]:
+    """The rows of a source, the first `at_most` of them."""
+    return [row.fields for row in islice(read_rows(source, ("prompt",)), at_most)]
 
 
 def write_evidence(run: Run, trainer: Any) -> None:
@@ -143,18 +139,19 @@ def answers_over_time(folder: Path) -> list[dict[str, Any]]:
     return [{"prompt": prompt, "answers": answers} for prompt, answers in table.items()]
 
 
-def finished_policy(run: Run, trainer: Any, parent: str, lora: LoRAConfig) -> tuple[Any, dict[str, int]]:
-    """(the plain model, what `Run.finish` wants to know); with LoRA `adapter/` is written and the merged model held to it."""
+def train(run: Run, trainer: Any, parent: str, lora: LoRAConfig) -> None:
+    """Train; the plain model is then in the run folder (with LoRA `adapter/` too, and the merged model held to it), with its evidence."""
+    with run.training():
+        trainer.train(resume_from_checkpoint=run.resume_from)
     policy, weights = trainer.whole_policy()
-    facts = {
-        "steps": trainer.state.global_step,
-        "tokens": trainer.state.num_input_tokens_seen,
-        "trained_parameters": sum(weight.numel() for weight in trainer.module.policy_parameters()),
-    }
-    if lora.use_peft and run.is_main:
-        prompts = trainer.prompts.batch(range(min(4, len(trainer.prompts)))).ids
-        policy = merged(run, policy, weights, parent, trainer.processing_class, prompts)
-    return policy, facts
+    prompts = trainer.prompts.batch(range(min(4, len(trainer.prompts)))).ids
+    save_trained(run, policy, weights, parent, trainer.processing_class, lora, prompts)
+    write_evidence(run, trainer)
+    run.trained(
+        steps=trainer.state.global_step,
+        tokens=trainer.state.num_input_tokens_seen,
+        trained_parameters=sum(weight.numel() for weight in trainer.module.policy_parameters()),
+    )
 
 
 if __name__ == "__main__":

@@ -67,6 +67,7 @@ def main(argv: list[str] | None = None) -> Path:
     parents = [config.model, *([config.judge] if Path(config.judge, "config.json").is_file() else [])]
     run = Run.start("preferences", run_config, (config, data), parents=parents, data=[data.data])
     rows = read_prompts(data, config, run_config.seed)
+    check_judge(config.judge)
     answers = sample(run, config, rows)
     questions = [
         question
@@ -101,12 +102,14 @@ def main(argv: list[str] | None = None) -> Path:
 
 def read_prompts(data: DataConfig, config: PreferencesConfig, seed: int) -> list[dict[str, Any]]:
     """Rows with a prompt, each prompt once, in the order drawn by the seed. Raises ValueError if there is none."""
+    from base_model.chat import check_prompt
     from base_model.documents import read_rows
     from reward.preferences import prompt_key
 
-    rows = list(
-        {prompt_key(row.fields["prompt"]): row.fields for row in read_rows(data.source, required=("prompt",))}.values()
-    )
+    found = read_rows(data.source, ("prompt",), check=lambda fields: check_prompt(fields["prompt"]))
+    rows = list({prompt_key(row.fields["prompt"]): row.fields for row in found}.values())
+    if not rows:
+        raise ValueError(f"{data.data} holds no prompts")
     random.Random(seed).shuffle(rows)
     return rows[: config.prompts]
 
@@ -165,6 +168,14 @@ def sound_pairs(questions: list, verdicts: list, counts: Counter[str]) -> list[d
     pairs = [to_preference(question, verdict) for question, verdict in zip(questions, verdicts, strict=True)]
     counts["ties"] += sum(pair is None for pair in pairs)
     return check_pairs([pair for pair in pairs if pair is not None], counts)
+
+
+def check_judge(name: str) -> None:
+    """Raise ValueError for a judge that is nowhere, before the model is asked for answers."""
+    from recipes.judges.registry import check_judges
+
+    if name not in ("person", "tinytown_annotators"):
+        check_judges([name])
 
 
 def comparer(config: PreferencesConfig, seed: int, total: int, answered: int):

@@ -118,9 +118,13 @@ def main(argv: list[str] | None = None) -> Path | None:
     corpora = [shards, *(Path(text.tokenizer, name) for name, steps in side_corpora(text).items() if steps)]
     settings = (text, shape, training)
     run = Run.start("pretrain", run_config, settings, parents=[text.tokenizer], data=corpora)
+    if run.is_trained:
+        return run.finish()
     tokenizer = AutoTokenizer.from_pretrained(text.tokenizer)
     config = shape.model_config(vocab_size=len(tokenizer))
     tokenizer.model_max_length = config.context_length
+    encode_prompts(tokenizer, text.sample_prompts, config.context_length)  # one that is too long is refused here
+    unused = [ShardIndex.load(folder).unused_ids for folder in corpora]
 
     processes = join_processes()
     training = training.for_processes(processes.num_processes)
@@ -148,7 +152,6 @@ def main(argv: list[str] | None = None) -> Path | None:
     run.note("precision", result.precision)
     run.note("flops", flops_per_token(config) * result.tokens)
     run.note("validation", result.metrics)
-    unused = [ShardIndex.load(folder).unused_ids for folder in corpora]
     if None not in unused:  # what later stages look up: see base_model/untrained.py
         run.note("untrained_token_ids", written_out(set.intersection(*map(read_back, unused))))
     return run.finish(
@@ -208,11 +211,9 @@ def planned(text: TextConfig, shape: ShapeConfig, training: PretrainConfig, plan
 def sample(model, tokenizer, prompts: list[str], seed: int) -> list[str]:
     """What the model writes after each prompt (with none: from the start of a document), the prompt included."""
     from base_model.generate import SamplingConfig, generate
-    from base_model.tokenizer import encode_texts
 
-    begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    ids = [begin + content for content in encode_texts(tokenizer, prompts or [""])]
-    room = max(1, model.config.context_length - max(map(len, ids)))
+    ids = encode_prompts(tokenizer, prompts, model.config.context_length)
+    room = model.config.context_length - max(map(len, ids))
     stops = (tokenizer.eos_token_id,)
     sampling = SamplingConfig(min(SAMPLE_TOKENS, room), temperature=0.8, top_p=0.95, stop_token_ids=stops)
     pad_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
@@ -220,6 +221,20 @@ def sample(model, tokenizer, prompts: list[str], seed: int) -> list[str]:
     return [
         tokenizer.decode(start + answer, skip_special_tokens=True) for start, answer in zip(ids, answers, strict=True)
     ]
+
+
+def encode_prompts(tokenizer, prompts: list[str], context_length: int) -> list[list[int]]:
+    """Ids of the prompts of samples. Raises ValueError for one that leaves no room for an answer."""
+    from base_model.tokenizer import encode_texts
+
+    begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    ids = [begin + content for content in encode_texts(tokenizer, prompts or [""])]
+    for prompt, of_prompt in zip(prompts, ids, strict=False):
+        if len(of_prompt) >= context_length:
+            raise ValueError(
+                f"sample_prompts: {prompt[:40]!r} is {len(of_prompt)} tokens, and the model reads {context_length}; shorten it"
+            )
+    return ids
 
 
 if __name__ == "__main__":

@@ -67,7 +67,6 @@ def main(argv: list[str] | None = None) -> Path:
     """Run the stage; returns its folder."""
     run_config, config, data, training, lora = parse(*CONFIG_TYPES, argv=argv)
     from base_model.checkpoints import write_text_atomically
-    from reward.model import readers_tokenizer
     from reward.tables import tables
     from reward.verdict import checks, findings
 
@@ -77,25 +76,23 @@ def main(argv: list[str] | None = None) -> Path:
     run = Run.start("reward_model", run_config, settings, parents=list(parents), data=[data.data, *others])
     tokenizer = load_tokenizer(config.model)
     train, heldout = read_pairs(run, data, config, training, tokenizer)
-    members, facts = [], {}
-    for member in range(config.ensemble):
-        reward, trained = train_member(run, config, training, lora, tokenizer, train, member)
-        members.append(reward)
-        facts = facts or trained
+    asked = policy_prompts(data, config, run_config.seed)
+    members = [train_member(run, config, training, lora, tokenizer, train, member) for member in range(config.ensemble)]
     if not run.is_main:
         return run.finish()
-    quality = measure_quality(run, config, members, train, heldout)
+    quality = measure_quality(run, config, members, train, heldout, asked)
     write_text_atomically(run.out / "quality.json", json.dumps(quality, indent=1, allow_nan=False) + "\n")
     run.note("quality", quality)
     run.note("findings", findings(quality))
     run.note("tables", tables(quality))  # the report shows them
     for name, passed, detail in checks(quality):
         run.check(name, passed, detail)
-    return run.finish(members[0].model, readers_tokenizer(tokenizer), **facts)
+    return run.finish()
 
 
 def read_pairs(run, data: DataConfig, config: RewardModelConfig, training, tokenizer) -> tuple[list[dict], list[dict]]:
     """(train, held-out) pairs that fit the model, no prompt in both; what was left out goes into the record."""
+    from base_model.documents import read_like
     from reward.preferences import read_preferences, split_by_prompt, without_heldout
     from reward.train import fitting_pairs
 
@@ -104,7 +101,7 @@ def read_pairs(run, data: DataConfig, config: RewardModelConfig, training, token
     if config.heldout is None:
         train, heldout = split_by_prompt(pairs, config.heldout_fraction, run.config.seed)
     else:
-        heldout = read_preferences(replace(data.source, path=config.heldout), counts=counts["heldout"])
+        heldout = read_preferences(read_like(data.source, config.heldout), counts=counts["heldout"])
         train = without_heldout(pairs, heldout, counts["train"])
     limit, cut = longest_row(config, training), training.cut_long_prompts
     train, heldout = (
@@ -112,6 +109,11 @@ def read_pairs(run, data: DataConfig, config: RewardModelConfig, training, token
         for name, some in (("train", train), ("heldout", heldout))
     )
     counts["train"]["pairs"], counts["heldout"]["pairs"] = len(train), len(heldout)
+    if not heldout:
+        raise ValueError(
+            f"no held-out pair is left to measure on, of {len(pairs)} in {data.data} ({dict(+counts['heldout'])}): raise "
+            "heldout_fraction, or give heldout"
+        )
     run.note("pair_counts", {name: dict(+counted) for name, counted in counts.items()})
     return train, heldout
 
@@ -125,10 +127,10 @@ def longest_row(config: RewardModelConfig, training) -> int:
     return training.max_length or context_length(AutoConfig.from_pretrained(config.model))
 
 
-def train_member(run, config, training, lora, tokenizer, train: list[dict], member: int) -> tuple[Any, dict[str, int]]:
-    """The member's centred RewardModel (None but on the main process), and what `Run.finish` wants to know of its training.
+def train_member(run, config, training, lora, tokenizer, train: list[dict], member: int) -> Any:
+    """The member's centred RewardModel, saved (None but on the main process).
 
-    The first member is the run's model, and goes on from its newest checkpoint; another one is read back from ensemble/ if it is done."""
+    The first member is the run's model, and goes on from its newest checkpoint; one that is done is read back from its folder."""
     from base_model.precision import find_device
     from recipes.run.run import save_checkpoint
     from reward.model import RewardModel, encode_answers, readers_tokenizer
@@ -136,11 +138,11 @@ def train_member(run, config, training, lora, tokenizer, train: list[dict], memb
     from sft.lora import finish_adapter
     from sft.training import whole_model
 
-    folder, seed = run.out / "ensemble" / f"seed-{run.config.seed + member}", run.config.seed + member
-    if (folder / "config.json").is_file() and not (
-        folder / ".checkpoint.partial"
-    ).exists():  # else killed as it was saved
-        return RewardModel.load(folder), {}
+    seed = run.config.seed + member
+    folder = run.out / "ensemble" / f"seed-{seed}" if member else run.out
+    is_whole = (folder / "config.json").is_file() and not (folder / ".checkpoint.partial").exists()
+    if is_whole if member else run.is_trained:  # one that was killed as it was saved is made again
+        return RewardModel.load(folder)
     trainer = make_trainer(
         load_for_reward(config.model, seed, lora),
         tokenizer,
@@ -156,15 +158,16 @@ def train_member(run, config, training, lora, tokenizer, train: list[dict], memb
         trainer.train(resume_from_checkpoint=run.resume_from if member == 0 else None)
     model, weights = whole_model(trainer)
     if not run.is_main:
-        return None, {}
+        return None
     cut_to = longest_row(config, training) if training.cut_long_prompts else None
-    if not member:
-        folder = run.out
 
     def centred_and_saved(plain: Any) -> RewardModel:
         reward = finished(plain.to(find_device()), tokenizer, train, config.reference_answers, seed, cut_to=cut_to)
-        folder.mkdir(parents=True, exist_ok=True)
-        save_checkpoint(reward.model, readers_tokenizer(tokenizer), folder)
+        if member:
+            folder.mkdir(parents=True, exist_ok=True)
+            save_checkpoint(reward.model, readers_tokenizer(tokenizer), folder)
+        else:
+            run.save(reward.model, readers_tokenizer(tokenizer))
         return reward
 
     if lora.use_peft:
@@ -182,10 +185,14 @@ def train_member(run, config, training, lora, tokenizer, train: list[dict], memb
     else:
         reward = centred_and_saved(model)
     run.note("scale", {"reward_mean": reward.mean, "reward_std": reward.std})
-    return reward, {"steps": trainer.state.global_step, "trained_parameters": trained}
+    if not member:
+        run.trained(steps=trainer.state.global_step, trained_parameters=trained)
+    return reward
 
 
-def measure_quality(run: Run, config, members: list, train: list[dict], heldout: list[dict]) -> dict[str, Any]:
+def measure_quality(
+    run: Run, config, members: list, train: list[dict], heldout: list[dict], asked: list[dict]
+) -> dict[str, Any]:
     """All that held-out pairs tell, the ensemble's agreement, and how the policy's answers fare: `reward/quality.py` says what is in it."""
     from reward.on_policy import judge_policy
     from reward.preferences import prompt_key
@@ -203,22 +210,35 @@ def measure_quality(run: Run, config, members: list, train: list[dict], heldout:
     if config.policy:
         from recipes.judges.registry import resolve
 
-        rows, answers = sample_policy(run, config)
-        quality["on_policy"] = judge_policy(members[0], resolve([config.gold])[config.gold], rows, answers)
+        answers = sample_policy(run, config, asked)
+        quality["on_policy"] = judge_policy(members[0], resolve([config.gold])[config.gold], asked, answers)
     return quality
 
 
-def sample_policy(run: Run, config: RewardModelConfig) -> tuple[list[dict], list[list[str]]]:
-    """Rows drawn from the policy's prompts, and its answers to each."""
+def policy_prompts(data: DataConfig, config: RewardModelConfig, seed: int) -> list[dict]:
+    """Rows drawn from the policy's prompts, none without a policy; the judge of its answers is looked for too."""
+    from base_model.chat import check_prompt
+    from base_model.documents import read_like, read_rows
+    from recipes.judges.registry import check_judges
+
+    if not config.policy:
+        return []
+    check_judges([config.gold])
+    source = read_like(data.source, config.policy_prompts)
+    rows = [row.fields for row in read_rows(source, ("prompt",), check=lambda fields: check_prompt(fields["prompt"]))]
+    if not rows:
+        raise ValueError(f"{config.policy_prompts} holds no prompts")
+    return random.Random(seed).sample(rows, min(config.policy_prompts_at_most, len(rows)))
+
+
+def sample_policy(run: Run, config: RewardModelConfig, rows: list[dict]) -> list[list[str]]:
+    """The policy's answers to each row's prompt."""
     from transformers import AutoTokenizer
 
-    from base_model.documents import Source, read_rows
     from base_model.precision import find_device
     from reward.on_policy import sample_answers
     from sft.lora import load_parent
 
-    rows = [row.fields for row in read_rows(Source(config.policy_prompts), required=("prompt",))]
-    rows = random.Random(run.config.seed).sample(rows, min(config.policy_prompts_at_most, len(rows)))
     sampled = sample_answers(
         load_parent(config.policy).to(find_device()).eval(),
         AutoTokenizer.from_pretrained(config.policy),
@@ -229,7 +249,7 @@ def sample_policy(run: Run, config: RewardModelConfig) -> tuple[list[dict], list
         top_p=1.0,
         seed=run.config.seed,
     )
-    return rows, [[answer["text"] for answer in of_prompt] for of_prompt in sampled]
+    return [[answer["text"] for answer in of_prompt] for of_prompt in sampled]
 
 
 if __name__ == "__main__":

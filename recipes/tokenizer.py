@@ -11,13 +11,13 @@ import copy
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from base_model.checkpoints import write_text_atomically
-from base_model.documents import Counts, Source, read_rows, read_texts
+from base_model.documents import Counts, Source, list_files, read_like, read_rows, read_texts
 from recipes.run.cli import command, parse
 from recipes.run.finetune import DataConfig
 from recipes.run.run import Run, RunConfig
@@ -97,6 +97,12 @@ def main(argv: list[str] | None = None) -> Path:
             *config.tokenizer_data,
         ],
     )
+    others = (config.validation_data, config.lead_in_data, *config.tokenizer_data)
+    for source in (data.source, *(read_like(data.source, path) for path in others if path)):
+        if next(read_texts(source), None) is None:
+            raise ValueError(f"{source.path} holds no texts")
+    if config.conversations:
+        list_files(read_like(data.source, config.conversations))
     counts = Counts()
     cut = None
     if config.validation_share:
@@ -110,7 +116,7 @@ def main(argv: list[str] | None = None) -> Path:
     kept_back = list(islice(texts, first))
     parts = {"training": (config.shards or run.dir / "shards", until(texts, cut))}
     if config.validation_data:
-        validation = read_texts(replace(data.source, path=config.validation_data))
+        validation = read_texts(read_like(data.source, config.validation_data))
     elif cut is not None:
         validation = since(read_texts(data.source), cut)
     elif kept_back:
@@ -118,14 +124,14 @@ def main(argv: list[str] | None = None) -> Path:
         write_text_atomically(run.out / "validation.jsonl", "".join(lines))  # what a suite measures bits per byte on
         validation = iter(kept_back)
     if config.lead_in_data:
-        lead_in = read_texts(replace(data.source, path=config.lead_in_data))
+        lead_in = read_texts(read_like(data.source, config.lead_in_data))
         parts["lead-in"] = (run.dir / "lead_in", lead_in)
     if config.validation_data or cut is not None or kept_back:
         parts["validation"] = (config.validation_shards or run.dir / "validation", validation)
     run.note("bad_rows_skipped", counts.skipped)
     encoded = {part: (folder, encode_documents(tokenizer, texts)) for part, (folder, texts) in parts.items()}
     if config.conversations:
-        source = replace(data.source, path=config.conversations)
+        source = read_like(data.source, config.conversations)
         encoded["conversations"] = (run.dir / "conversations", encoded_conversations(tokenizer, source, config))
     for part, (folder, documents) in encoded.items():
         shown = _shown(documents, f"{part} shards")
@@ -153,11 +159,11 @@ def make_tokenizer(config: TokenizerConfig, texts: Iterator[str]):
 def more_texts(config: TokenizerConfig, source: Source) -> Iterator[str]:
     """What the tokenizer is learnt from beside the text of the shards: text of later stages, and what is said in conversations."""
     for path in config.tokenizer_data:
-        yield from read_texts(replace(source, path=path))
+        yield from read_texts(read_like(source, path))
     if config.conversations:
         from sft.examples import to_messages
 
-        for row in read_rows(replace(source, path=config.conversations), required=()):
+        for row in read_rows(read_like(source, config.conversations), required=()):
             yield from (message["content"] for message in to_messages(row.fields))
 
 

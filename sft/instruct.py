@@ -6,6 +6,7 @@ loss looks healthy and every answer runs on; so the share of answers that end by
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,6 +47,21 @@ def instruction_data(
     shuffled = dataset.shuffle(seed=seed, keep_in_memory=True)  # indices only
     heldout, training = shuffled.select(range(heldout_rows)), shuffled.select(range(heldout_rows, len(dataset)))
     return (pack(training, folder / "packed.arrow") if packing else training), heldout, counts
+
+
+def heldout_loss(model: PreTrainedModel, heldout: Dataset) -> float:
+    """Mean of -log p over the learnt tokens of all `heldout` rows, in nats."""
+    from eval.scorer import Scorer
+
+    answers = []  # (what stands before, what is learnt) of every turn of the assistant
+    for row in heldout:
+        ids, end = row["input_ids"], 0
+        for is_learnt, labels in itertools.groupby(row["labels"], key=lambda label: label != IGNORED):
+            start, end = end, end + len(list(labels))
+            if is_learnt and end > max(start, 1):  # nothing stands before a row's first token
+                answers.append((ids[: max(start, 1)], ids[max(start, 1) : end]))
+    scores = Scorer(model).score(answers)
+    return -sum(score.logprob for score in scores) / sum(len(learnt) for _, learnt in answers)
 
 
 @dataclass(frozen=True)

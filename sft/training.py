@@ -147,11 +147,9 @@ def make_trainer(
     *,
     output_dir: Path | str,
     seed: int,
-    heldout: Dataset | None = None,
     callbacks: Sequence[transformers.TrainerCallback] = (),
 ) -> SFTTrainer:
-    """A trainer on rows of `input_ids` and `labels` (packed ones with `seq_lengths`). `heldout` rows give `eval_loss` when evaluated:
-    the mean over learnt tokens of each batch, averaged over batches by their rows.
+    """A trainer on rows of `input_ids` and `labels` (packed ones with `seq_lengths`).
 
     Raises ValueError for a name in `config.trainer` that `trl.SFTConfig` does not have."""
     from torch.utils.data import RandomSampler
@@ -164,7 +162,7 @@ def make_trainer(
     from sft.forward import ease_forward, ease_head
 
     class WholeBatchesTrainer(OwnPadding, Resumable, SFTTrainer):
-        """An epoch is whole global batches, so that any number of processes makes the same steps; every held-out row is measured."""
+        """An epoch is whole global batches, so that any number of processes makes the same steps."""
 
         def _get_train_sampler(self, train_dataset=None):
             sampler = super()._get_train_sampler(train_dataset)
@@ -176,14 +174,6 @@ def make_trainer(
         def _prepare_for_training(self, *arguments):
             with seen_as_tied(self.model):
                 return super()._prepare_for_training(*arguments)
-
-        def get_eval_dataloader(self, eval_dataset=None):
-            # transformers drops evaluation's last, partial batch with the training's
-            drops, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
-            try:
-                return super().get_eval_dataloader(eval_dataset)
-            finally:
-                self.args.dataloader_drop_last = drops
 
     class TrueTokenCount(TrainerCallback):
         """TRL counts one row's positions where there are B; the state's own count is right, and survives a resume."""
@@ -214,7 +204,6 @@ def make_trainer(
         args=args,
         data_collator=None if flash else RowCollator(padded.pad_token_id),
         train_dataset=dataset,
-        eval_dataset=heldout,
         processing_class=padded,
         callbacks=[TrueTokenCount(), *callbacks],
     )

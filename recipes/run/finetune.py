@@ -99,10 +99,9 @@ def tune(
     training: TrainingConfig,
     lora: LoRAConfig,
     *,
-    heldout: Dataset | None = None,
     role_ids: Sequence[int] = (),
-) -> tuple[PreTrainedModel, dict[str, int]]:
-    """Train the parent on `rows`; returns the plain (merged) model and what `Run.finish` wants to know.
+) -> None:
+    """Train the parent on `rows`; the plain (merged) model is then in the run folder.
 
     With LoRA the adapter is kept in `adapter/`, and the merged model, saved and read back, must be the adapted one, else ValueError.
     role_ids: tokens of a chat template that the parent did not have; rows that it lacks are added, and they count as never trained."""
@@ -123,25 +122,16 @@ def tune(
         training,
         output_dir=run.checkpoints,
         seed=run.config.seed,
-        heldout=heldout or None,
         callbacks=run.callbacks,
     )
     with run.training():
         trainer.train(resume_from_checkpoint=run.resume_from)
     run.note("training_peak_bytes", peak_memory_bytes())
     run.note("parameters", {"trained": trained, "total": total})
-    if heldout:
-        run.note("heldout_loss_nats", trainer.evaluate()["eval_loss"])
-    facts = {
-        "steps": trainer.state.global_step,
-        "tokens": trainer.state.num_input_tokens_seen,
-        "trained_parameters": trained,
-    }
     model, weights = whole_model(trainer)
-    if lora.use_peft and run.is_main:
-        prompts = [row["input_ids"][:32] for row in rows.select(range(min(4, len(rows))))]
-        model = merged(run, model, weights, parent, tokenizer, prompts)
-    return model, facts
+    prompts = [row["input_ids"][:32] for row in rows.select(range(min(4, len(rows))))]
+    save_trained(run, model, weights, parent, tokenizer, lora, prompts)
+    run.trained(steps=trainer.state.global_step, tokens=trainer.state.num_input_tokens_seen, trained_parameters=trained)
 
 
 def name_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -195,23 +185,30 @@ def recorded_untrained(parent: str) -> set[int] | None:
     return None
 
 
-def merged(
+def save_trained(
     run: Run,
-    adapted: PeftModel,
+    model: PreTrainedModel | PeftModel,
     weights: dict[str, Tensor] | None,
     parent: str,
     tokenizer: PreTrainedTokenizerBase,
+    lora: LoRAConfig,
     prompts: Sequence[Sequence[int]],
-) -> PreTrainedModel:
-    """The plain model of a trained adapter; both are in the run's folder then, held to each other (`sft.lora.finish_adapter`)."""
-    from recipes.run.run import save_checkpoint
+) -> None:
+    """Put the trained model into the run's folder; an adapter, and the plain model that it makes of its parent, where there is one: the
+    two are held to each other on `prompts`, ids (`sft.lora.finish_adapter`, where `weights` are told of too)."""
     from sft.lora import finish_adapter
+
+    if not lora.use_peft:
+        run.save(model, tokenizer)
+        return
+    if not run.is_main:
+        return
 
     def save(plain: PreTrainedModel) -> None:
         name_tokens(plain, tokenizer)
-        save_checkpoint(plain, tokenizer, run.out)
+        run.save(plain, tokenizer)
 
-    plain, check = finish_adapter(adapted, run.out, parent=parent, prompts=prompts, save=save, weights=weights)
+    _, check = finish_adapter(model, run.out, parent=parent, prompts=prompts, save=save, weights=weights)
     run.note("merge", asdict(check))
     run.check(
         "merged model is the adapted one",
@@ -219,4 +216,3 @@ def merged(
         f"largest logit difference {check.largest_difference:.2g} (allowed {check.tolerance:g}), "
         f"{check.greedy_tokens_compared} greedy tokens equal",
     )
-    return plain

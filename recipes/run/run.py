@@ -1,12 +1,18 @@
 """The run record: one folder per stage that is either finished, and then complete and described, or visibly unfinished.
 
     run = Run.start("ppo", run_config, config, parents=[policy, reward], data=[prompts])
-    ... train, with run.callbacks, run.log, run.resume_from ...
-    run.finish(model, tokenizer, judges={"reward_model": reward.score})
+    ... open and check all that will be read ...
+    if not run.is_trained:
+        ... train, with run.callbacks, run.log, run.resume_from ...
+        run.save(model, tokenizer)
+        run.trained(steps=...)
+    ... measure what is on disk ...
+    run.finish(judges={"reward_model": reward.score})
 
-`finish` saves the checkpoint, loads it back from disk through the Auto classes, evaluates THAT, and writes the model card and, last of
-all and atomically, `manifest.json`. A folder without a manifest is unfinished. Only process 0 of a distributed run writes.
-What a stage makes goes to `run.out`, and lies in the run's folder once it is finished (folder.py).
+`save` writes the checkpoint and loads it back from disk through the Auto classes; from `trained` on, `--resume` measures and does not
+train. `finish` evaluates the checkpoint and writes the model card and, last of all and atomically, `manifest.json`. A folder without a
+manifest is unfinished. Only process 0 of a distributed run writes. What a stage makes goes to `run.out`, and lies in the run's folder
+once it is finished (folder.py).
 """
 
 import dataclasses
@@ -41,6 +47,7 @@ from recipes.run.folder import (
 from recipes.run.quiet import quiet_bars
 
 MARK = "run.json"  # in each checkpoint: whose it is
+TRAINED = "trained.json"  # among the checkpoints: training is over, and the model in `out`
 OWN_LOOPS = ("pretrain", "ppo")  # not transformers' Trainer: their checkpoints hold whole tensors, whatever split them
 
 
@@ -78,6 +85,7 @@ class Run:
         self.is_main = int(os.environ.get("RANK", "0")) == 0
         self.notes: dict[str, Any] = {}
         self.checks: list[dict[str, Any]] = []
+        self._trained: dict[str, Any] = {}  # steps, tokens, trained_parameters and wall_s, once training is over
         self._began_s = time.monotonic()
         self._training_began_s: float | None = None
         self._trained_s = 0.0
@@ -119,6 +127,7 @@ class Run:
         run._set_seed()
         if run_config.resume:
             run._find_checkpoint()
+            run._read_trained()
         return run
 
     def _check_evaluation(self) -> None:
@@ -281,6 +290,40 @@ class Run:
         """Put a check into the record; the report shows passed and failed ones."""
         self.checks.append({"name": name, "passed": bool(passed), "detail": detail})
 
+    @property
+    def is_trained(self) -> bool:
+        """Is training over, here or in the run that this one resumes? Then the model is in `out`."""
+        return bool(self._trained)
+
+    def save(self, model: Any, tokenizer: Any) -> None:
+        """Put the trained model on disk, before anything that can fail.
+
+        model: a `base_model.GPT` or a transformers model (causal or sequence classification). Raises ValueError if what is read back is
+        not what is in memory, or its tokenizer or template is not its parent's.
+        """
+        if self.is_main:
+            self._lock.check()
+            save_checkpoint(model, tokenizer, self.out)
+            self._check_tokenizer()
+            self._tell_type()
+
+    def trained(
+        self, *, steps: int | None = None, tokens: int | None = None, trained_parameters: int | None = None
+    ) -> None:
+        """Training is over and its model saved: with the notes and checks so far, this is where `--resume` goes on from now on."""
+        facts = {"steps": steps, "tokens": tokens, "trained_parameters": trained_parameters}
+        self._trained = {**facts, "wall_s": round(self.elapsed_s, 2)}
+        if self.is_main:
+            self.checkpoints.mkdir(exist_ok=True)
+            state = {"trained": self._trained, "notes": self.notes, "checks": self.checks}
+            write_text_atomically(self.checkpoints / TRAINED, json.dumps(state, default=str) + "\n")
+
+    def _read_trained(self) -> None:
+        if (self.checkpoints / TRAINED).is_file():
+            state = json.loads((self.checkpoints / TRAINED).read_text(encoding="utf-8"))
+            self._trained, self.checks = state["trained"], state["checks"]
+            self.notes |= state["notes"] | {"resumed_from": "the trained model"}
+
     def finish(
         self,
         model: Any = None,
@@ -288,29 +331,26 @@ class Run:
         *,
         judges: Mapping[str, Callable] | None = None,
         reference: Path | str | None = None,
-        steps: int | None = None,
-        tokens: int | None = None,
-        trained_parameters: int | None = None,
+        **facts: int,
     ) -> Path:
-        """Save, reload, evaluate, describe; then write the manifest. Returns the run folder.
+        """Evaluate and describe what is on disk; then write the manifest. Returns the run folder.
 
-        model: a `base_model.GPT`, a transformers model (causal or sequence classification), or None when the stage wrote its own files.
-        reference: checkpoint to which KL is measured by sampling. Raises ValueError if the reloaded checkpoint differs from the model in
-        memory, or its tokenizer or template is not its parent's.
+        model, tokenizer, facts: for `save` and `trained`, where they were not called. A stage without a model wrote its own files.
+        reference: checkpoint to which KL is measured by sampling.
         """
         from base_model.precision import give_back_freed_memory
         from recipes.run.card import model_card
 
         if not self.is_main:
             return self.dir
-        trained_s = self.elapsed_s
         self._write_progress(is_due=True)
         give_back_freed_memory()
         if model is not None:
-            save_checkpoint(model, tokenizer, self.out)
-            self._check_tokenizer()
-            self._tell_type()
-        summary = self._evaluate(judges or {}, reference) if model is not None and _is_causal(self.out) else None
+            self.save(model, tokenizer)
+            self.trained(**facts)
+        began_s = self.elapsed_s
+        summary = self._evaluate(judges or {}, reference) if self.is_trained and _is_causal(self.out) else None
+        never = dict.fromkeys(("steps", "tokens", "trained_parameters")) | {"wall_s": round(began_s, 2)}
         manifest = {
             "stage": self.stage,
             "config": self.settings,
@@ -322,22 +362,22 @@ class Run:
             "versions": record.versions(),
             "git_commit": record.git_commit(),
             "hardware": record.hardware(),
-            "steps": steps,
-            "tokens": tokens,
-            "trained_parameters": trained_parameters,
-            "wall_s": round(trained_s, 2),
-            "evaluation_s": round(self.elapsed_s - trained_s, 2),
+            **(self._trained or never),
+            "evaluation_s": round(self.elapsed_s - began_s, 2),
             "peak_memory_bytes": self.peak_memory_bytes(),
             "checks": self.checks,
             "notes": self.notes,
             "evaluation": summary,
         }
-        if model is not None:
+        if self.is_trained:
             write_text_atomically(self.out / "README.md", model_card(manifest, self.dir))
         remove_partials(self.out)
         self._lock.check()
         write_text_atomically(self.out / MANIFEST, json.dumps(manifest, indent=1, default=str) + "\n")
         take_place(self.dir)
+        (self.checkpoints / TRAINED).unlink(missing_ok=True)
+        if self.checkpoints.is_dir() and not any(self.checkpoints.iterdir()):
+            self.checkpoints.rmdir()
         self._lock.close()
         return self.dir
 

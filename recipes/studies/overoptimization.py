@@ -74,6 +74,7 @@ def main(argv: list[str] | None = None) -> Path:
     run_config, config = parse(*CONFIG_TYPES, argv=argv)
     check_settings(config)
     from alignment.overoptimization import best_of_n_points, over_seeds, turnover
+    from recipes.judges.registry import check_judges
     from recipes.pipeline.schedule import run_stages
     from recipes.run.process import preload_training_packages
 
@@ -81,6 +82,7 @@ def main(argv: list[str] | None = None) -> Path:
     run = Run.start(
         "overoptimization", run_config, config, parents=parents, data=[config.prompts, config.pairs, config.heldout]
     )
+    check_judges([config.reward_model, config.gold])
     root = run.dir.with_name(f"{run.dir.name}-sweep")
     rows = heldout_rows(config)
     sweep = variants(config, root, len(rows))

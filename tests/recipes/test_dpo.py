@@ -15,6 +15,7 @@ import yaml
 from safetensors.torch import load_file
 
 from base_model.chat import set_chat_template
+from recipes import dpo
 from recipes.dpo import main
 from recipes.run.record import read_manifest, weights_sha256
 from tests.conftest import write_checkpoint
@@ -169,3 +170,42 @@ def judge_of(parent, folder):
 def test_impossible_settings_are_refused(command, changes, said):
     with pytest.raises(ValueError, match=said):
         main(command(**changes))
+
+
+def named_otherwise(pairs, folder, count):
+    """(file of the first `count` pairs under other names, the columns setting that maps them)."""
+    columns = {"prompt": "asked", "chosen": "better", "rejected": "worse"}
+    rows = [json.loads(line) for line in pairs.read_text().splitlines()[:count]]
+    rows = [{theirs: row[ours] for ours, theirs in columns.items()} for row in rows]
+    return write_pairs(folder / f"theirs{count}.jsonl", rows), json.dumps(columns)
+
+
+def test_held_out_pairs_are_read_before_training_under_the_same_columns(command, pairs, tmp_path, monkeypatch):
+    trained = []
+    monkeypatch.setattr(dpo, "train", lambda *arguments: trained.append(arguments))
+    data, columns = named_otherwise(pairs, tmp_path, 8)
+    with pytest.raises(FileNotFoundError, match=r"no file or folder at nowhere\.json"):
+        main(command(data=data, columns=columns, heldout="nowhere.json"))
+    with pytest.raises(ValueError, match=r"bad.jsonl:1: missing field 'chosen'; the row has: prompt"):
+        main(
+            command(
+                data=data,
+                columns=columns,
+                heldout=write_pairs(tmp_path / "bad.jsonl", [{"asked": "Q"}]),
+                overwrite=True,
+            )
+        )
+    assert not trained
+
+
+def test_what_fails_after_training_is_gone_on_with_from_the_trained_model(command, pairs, tmp_path, monkeypatch):
+    data, columns = named_otherwise(pairs, tmp_path, 8)
+    arguments = command(data=data, columns=columns, heldout=data, num_train_epochs=1)
+    with monkeypatch.context() as broken:
+        broken.setattr(dpo, "measure_heldout", lambda *_: {}["nothing"])
+        with pytest.raises(KeyError):
+            main(arguments)
+    monkeypatch.setattr(dpo, "train", None)  # not called again
+    manifest = read_manifest(main([*arguments, "--resume"]))
+    assert manifest["steps"] == 2 and manifest["notes"]["heldout_accuracy"]["n"] == 8
+    assert manifest["notes"]["pair_counts"] == {"pairs": 8} and manifest["trained_parameters"] > 0

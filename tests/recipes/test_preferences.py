@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from base_model.chat import set_chat_template
+from recipes import preferences
 from recipes.judges.person import by_person, printable
 from recipes.preferences import main
 from recipes.run.record import read_manifest
@@ -125,9 +126,18 @@ def test_a_run_stopped_anywhere_goes_on_to_the_same_pairs(command, tmp_path, jou
     assert pairs(main([*command("cut"), "--resume"])) == whole
 
 
+def test_a_judge_that_is_nowhere_is_refused_before_an_answer_is_sampled(command, monkeypatch):
+    from reward import on_policy
+
+    monkeypatch.setattr(on_policy, "sample_answers", None)
+    with pytest.raises(ValueError, match="no judge 'nobody'; there are tinytown_gold"):
+        main(command("x", judge="nobody"))
+
+
 def test_resuming_a_finished_phase_samples_nothing_again(command, tmp_path, monkeypatch):
     from reward import on_policy
 
+    monkeypatch.setattr(preferences, "check_judge", lambda name: None)
     with pytest.raises(ValueError, match="no judge 'nobody'; there are tinytown_gold"):
         main(command("x", judge="nobody"))
     answers = (tmp_path / "x" / "checkpoints" / "answers.jsonl").read_text()

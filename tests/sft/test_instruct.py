@@ -8,8 +8,8 @@ import torch
 
 from base_model.chat import render_prompt, set_chat_template
 from base_model.documents import Source
-from sft.examples import IGNORED
-from sft.instruct import first_answer, instruction_data, stop_rate
+from sft.examples import IGNORED, encode_messages
+from sft.instruct import first_answer, heldout_loss, instruction_data, stop_rate
 from tests.conftest import TEXTS, random_model
 
 
@@ -100,3 +100,22 @@ def test_prompts_that_leave_no_room_are_left_out_and_none_left_counts_as_not_sto
     assert (mixed.sampled, mixed.within_tokens) == (3, 64)
     alone = stop_rate(model, chat_tokenizer, [long], max_new_tokens=999)
     assert (alone.sampled, alone.rate, alone.within_tokens) == (0, 0.0, 64)
+
+
+def test_the_heldout_loss_is_the_mean_over_what_the_assistant_says(chat_tokenizer, dialect):
+    talks = [
+        [{"role": "user", "content": "how"}, {"role": "assistant", "content": TEXTS[i % 4][: 5 + 4 * i]}] * (1 + i % 2)
+        for i in range(5)
+    ]
+    rows = [encode_messages(talk, chat_tokenizer) for talk in talks]
+    model = random_model(dialect, len(chat_tokenizer))
+    nats, learnt = 0.0, 0
+    for row in rows:
+        with torch.no_grad():
+            logits_TV = model(torch.tensor([row["input_ids"]])).logits[0]
+        labels_T = torch.tensor(row["labels"])[1:]
+        nats += torch.nn.functional.cross_entropy(
+            logits_TV[:-1], labels_T, reduction="sum", ignore_index=IGNORED
+        ).item()
+        learnt += int((labels_T != IGNORED).sum())
+    assert heldout_loss(model, rows) == pytest.approx(nats / learnt, abs=1e-5)  # float32 sums in another order

@@ -167,31 +167,6 @@ def test_fewer_rows_than_a_batch_are_still_trained_on(tmp_path, chat_tokenizer, 
     assert trainer.state.global_step == 2
 
 
-@pytest.mark.parametrize("count", [3, 6], ids=["fewer rows than a batch", "a batch and a half"])
-def test_the_heldout_loss_is_of_every_row(tmp_path, chat_tokenizer, rows, count):
-    conversations = [
-        [{"role": "user", "content": "how"}, {"role": "assistant", "content": TEXTS[i % 4][: 5 + 4 * i]}]
-        for i in range(6)
-    ]
-    encoded = [encode_messages(conversation, chat_tokenizer) for conversation in conversations[:count]]
-    heldout = write_dataset(lambda: encoded, tmp_path / "heldout.arrow")
-    config = TrainingConfig(per_device_train_batch_size=4, precision="fp32")
-    model = random_model("llama", len(chat_tokenizer))
-    trainer = make_trainer(model, chat_tokenizer, rows, config, output_dir=tmp_path / "run", seed=1, heldout=heldout)
-    losses = []  # of each row: the sum over its learnt tokens, and how many they are
-    model.eval()
-    for row in encoded:
-        with torch.no_grad():
-            logits_TV = model(torch.tensor([row["input_ids"]])).logits[0]
-        labels_T = torch.tensor(row["labels"])
-        nats = torch.nn.functional.cross_entropy(logits_TV[:-1], labels_T[1:], reduction="sum", ignore_index=-100)
-        losses.append((nats.item(), int((labels_T[1:] != -100).sum())))
-    batches = [losses[:4], losses[4:]]
-    expected = sum(len(b) * sum(n for n, _ in b) / sum(k for _, k in b) for b in batches if b) / count
-    assert trainer.evaluate()["eval_loss"] == pytest.approx(expected, abs=1e-4)  # float32 sums in another order
-    assert trainer.args.dataloader_drop_last  # training goes on dropping its partial batch
-
-
 def test_any_field_of_trls_config_can_be_set_and_a_wrong_one_is_named(tmp_path, chat_tokenizer, rows):
     def arguments(trainer):
         config = TrainingConfig(trainer=trainer, precision="fp32", gradient_checkpointing=True, packing=True)

@@ -476,3 +476,20 @@ def test_the_log_holds_one_json_a_line_with_elapsed_seconds(tmp_path):
 def test_contradicting_options_are_refused():
     with pytest.raises(ValueError, match="overwrite and resume exclude each other"):
         RunConfig(output_dir="x", overwrite=True, resume=True)
+
+
+def test_a_failed_evaluation_loses_no_training_and_may_be_resumed_with_another_suite(tmp_path, tokenizer):
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "Hi", "completion": "Yes."}\n')
+    for name, tokens in (("long", 500), ("short", 4)):  # 500 new tokens leave no room in the model's 128 positions
+        settings = f"{{path: {tmp_path / 'rows.jsonl'}, max_new_tokens: {tokens}}}"
+        (tmp_path / f"{name}.yaml").write_text(f"random_init: 0\ngeneration: {{g: {settings}}}\n")
+    run = start(tmp_path / "a", evaluation=str(tmp_path / "long.yaml"))
+    run.note("rows", 7)
+    with pytest.raises(ValueError, match="max_new_tokens 500 leaves no room"):
+        run.finish(random_model("llama", len(tokenizer)), tokenizer, steps=3)
+    run._lock.close()
+    again = start(tmp_path / "a", resume=True, evaluation=str(tmp_path / "short.yaml"))
+    assert again.is_trained
+    manifest = json.loads((again.finish() / "manifest.json").read_text())
+    assert manifest["steps"] == 3 and manifest["notes"]["rows"] == 7
+    assert manifest["evaluation"]["g/stop_rate"]["n"] == 1 and "model.safetensors" in manifest["files"]
