@@ -56,7 +56,8 @@ def measure(
 
     items, _ = measure_kl(policy, reference, tokenizer, list(rows), max_new_tokens, seed)
     prompts, answers = [row["prompt"] for row in rows], [item["output"] for item in items]
-    columns = {name: [row[name] for row in rows] for name in rows[0] if name != "prompt"}
+    names = dict.fromkeys(name for row in rows for name in row if name != "prompt")
+    columns = {name: [row.get(name) for row in rows] for name in names}
     scores = [judge(prompts, answers, **columns) for judge in (proxy, gold)]
     return Measured([item["scores"]["kl_nats"] for item in items], *scores)
 

@@ -29,6 +29,7 @@ which every text model continues in a sensible way (the answer starts with a spa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -153,6 +154,18 @@ def render_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str | Sequence[Mes
     return ids if tokenizer.bos_token_id is None else [tokenizer.bos_token_id, *ids]
 
 
+_WRITTEN_MESSAGES = re.compile(r"""\s*\[\s*\{\s*["'](role|content|from|value)["']\s*:""")
+
+
+def refuse_written_list(text: object, name: str) -> None:
+    """Raise ValueError for text that is a list of messages written out, as a CSV cell holds one: it would be learnt as it stands."""
+    if isinstance(text, str) and _WRITTEN_MESSAGES.match(text):
+        raise ValueError(
+            f"field '{name}' must be text or a list of messages, found such a list as text ({text.strip()[:40]!r}); a CSV file holds no "
+            "lists: use JSON lines or Parquet"
+        )
+
+
 def check_prompt(prompt: object, name: str = "prompt") -> None:
     """Raise ValueError unless a prompt is text, or a list of messages with role and text, and not empty. A template may refuse more."""
     if not isinstance(prompt, (str, list, tuple)):
@@ -161,6 +174,7 @@ def check_prompt(prompt: object, name: str = "prompt") -> None:
         )
     if not (prompt.strip() if isinstance(prompt, str) else prompt):
         raise ValueError(f"field '{name}' is empty")
+    refuse_written_list(prompt, name)
     for number, message in enumerate([] if isinstance(prompt, str) else prompt, start=1):
         is_message = isinstance(message, Mapping) and {"role", "content"} <= message.keys()
         if not is_message or not all(isinstance(message[key], str) for key in ("role", "content")):

@@ -38,6 +38,7 @@ PAD, BOS, EOS, SYSTEM, USER, ASSISTANT = SPECIAL_TOKENS = (
 )
 UNKNOWN = "<|unknown|>"  # character tokenizers only: a character that the training text did not hold
 ESCAPE = "\ufdd0"
+LONGEST_WORD = 256  # bytes of a word that merges are learnt from at once; a longer one is learnt from in pieces
 TEXTS_AT_ONCE = 512  # encoded together: the library keeps offsets and masks of all of them beside the ids
 # Words with one leading space or mark, digits in pairs at most (so that 1, 12 and 99 are one token each and a small vocabulary is not
 # spent on numbers), runs of marks, runs of white space.
@@ -73,7 +74,12 @@ def train_tokenizer(
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),  # every byte, seen or not
         show_progress=show_progress,
     )
+    # Learning takes the square of the longest word's length (a run of letters: DNA, base64, text without spaces); cut, it is linear.
+    words = tokenizer.pre_tokenizer
+    pieces = pre_tokenizers.Split(Regex(f".{{1,{LONGEST_WORD}}}"), behavior="isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, pieces])
     tokenizer.train_from_iterator((escape_special(text) for text in texts), trainer)
+    tokenizer.pre_tokenizer = words
     return _as_pretrained(tokenizer, model_max_length)
 
 

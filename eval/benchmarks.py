@@ -97,11 +97,19 @@ class BatchedLM(TemplateLM):
         return self._loglikelihood_tokens([(pair, *ids) for pair, ids in zip(pairs, tokens, strict=True)])
 
     def _loglikelihood_tokens(self, requests, **kwargs) -> list[tuple[float, bool]]:
+        for (context, text), _, continuation in requests:
+            if not continuation:
+                raise ValueError(
+                    f"the continuation {text!r} after ...{context[-40:]!r} has no tokens of its own, so it has no likelihood"
+                )
         scores = self.scorer.score([(context, continuation) for _, context, continuation in requests])
         return [(score.logprob, score.is_greedy) for score in scores]
 
     def loglikelihood_rolling(self, requests, disable_tqdm: bool = True) -> list[float]:
-        """Log-probability of each whole text, in windows (see `eval.likelihood`)."""
+        """Log-probability of each whole text, in windows (see `eval.likelihood`).
+
+        Where the tokenizer puts its own beginning-of-text token before a text, that one is predicted after the window's: twice the token,
+        as HFLM has it, so that a task's number is lm-eval's. Likelihood sets (`eval.likelihood`) put one there."""
         pieces, owners = [], []
         for i, ids in enumerate(self._encode([request.args[0] for request in requests])):
             for piece in windows(ids, self.prefix_token_id, self.scorer.max_length):

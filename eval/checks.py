@@ -21,6 +21,8 @@ def checks_of(evaluation: Evaluation) -> list[dict]:
         kind, notes = items[0]["kind"], evaluation.notes.get(name, {})
         if kind == "generation":
             checks += _generation_checks(name, items, notes)
+        elif kind == "likelihood":
+            checks += _unknown_check(name, items)
         elif "picked_share" in notes and len(items) >= LEAST_ITEMS:
             checks.append(_choice_check(name, notes, len(items)))
             if "question_removed" in notes:
@@ -47,6 +49,12 @@ def _generation_checks(name: str, items: list[dict], notes: dict) -> list[dict]:
     if special := notes.get("special_tokens"):
         checks.append(_check(f"no stray control tokens ({name})", False, f"in {special} of {n} outputs"))
     return checks
+
+
+def _unknown_check(name: str, items: list[dict]) -> list[dict]:
+    lost = sum(item["scores"].get("unknown_characters", 0) for item in items)
+    told = f"the tokenizer has no token for {lost} characters; their bits count, their bytes do not"
+    return [_check(f"every character is known ({name})", False, told)] if lost else []
 
 
 def _choice_check(name: str, notes: dict, n: int) -> dict:

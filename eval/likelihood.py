@@ -9,6 +9,8 @@ left so that it has full context. Token perplexity depends on the tokenizer; bit
 LL in nats, bytes of UTF-8, words = parts of re.split(r"\\s+", text). Equal to lm-eval's `loglikelihood_rolling`
 metrics for tokenizers that add no special tokens. Where one adds a bos (Llama's, Gemma's), lm-eval scores that bos after another as a
 token of every document; here one bos is context, and nothing else changes. lm-eval's own tasks are run as lm-eval runs them (`BatchedLM`).
+What the tokenizer has no token for counts its bits and not its bytes: a model that need not say which character it was would look the
+better the less of the text it can write.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from base_model.tokenizer import encode_texts
+from base_model.tokenizer import encode_texts, escape_special, knows_escape
 from eval.results import Metric, item_hash
 from eval.scorer import Scorer
 
@@ -61,15 +63,29 @@ def score_texts(scorer: Scorer, tokenizer, texts: Sequence[str]) -> list[dict[st
     sums = [0.0] * len(texts)
     for owner, score in zip(owners, scorer.score(requests), strict=True):
         sums[owner] += score.logprob
+    unknown = [unknown_text(tokenizer, text, tokens) for text, tokens in zip(texts, encoded, strict=True)]
     return [
         {
             "loglikelihood": total,
-            "bytes": len(text.encode("utf-8")),
+            "bytes": len(text.encode("utf-8")) - len(lost.encode("utf-8")),
             "words": len(re.split(r"\s+", text)),
             "tokens": len(tokens),
+            **({"unknown_characters": len(lost)} if lost else {}),
         }
-        for total, text, tokens in zip(sums, texts, encoded, strict=True)
+        for total, text, tokens, lost in zip(sums, texts, encoded, unknown, strict=True)
     ]
+
+
+def unknown_text(tokenizer, text: str, tokens: Sequence[int]) -> str:
+    """The parts of a text that became unknown tokens, joined. "" for a tokenizer that can write everything."""
+    unknown = tokenizer.unk_token_id
+    if unknown is None or unknown in (tokenizer.bos_token_id, tokenizer.eos_token_id) or unknown not in tokens:
+        return ""
+    written = escape_special(text) if knows_escape(tokenizer) else text
+    encoding = tokenizer.backend_tokenizer.encode(written, add_special_tokens=False)
+    return "".join(
+        written[start:end] for id_, (start, end) in zip(encoding.ids, encoding.offsets, strict=True) if id_ == unknown
+    )
 
 
 def measure(name: str, scorer: Scorer, tokenizer, texts: Sequence[str]) -> tuple[list[dict], list[Metric]]:

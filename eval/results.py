@@ -159,7 +159,11 @@ def difference(metric: Metric, items_a: Sequence[dict], items_b: Sequence[dict])
     items_a, by_item = scored(metric, items_a), {item["item"]: item for item in scored(metric, items_b)}
     hashes = [item["item"] for item in items_a]
     if set(hashes) != set(by_item) or len(hashes) != len(by_item):
-        raise ValueError(f"{metric.key}: the two models were not asked the same items, so they can't be compared")
+        common = len(set(hashes) & set(by_item))
+        raise ValueError(
+            f"{metric.key}: the two models were not asked the same items ({len(hashes)} and {len(by_item)}, {common} in common), so they "
+            "can't be compared; evaluate both on one suite"
+        )
     items_b = [by_item[name] for name in hashes]
     a_NK, b_NK, clusters = statistics_of(metric, items_a), statistics_of(metric, items_b), clusters_of(items_a)
     if metric.aggregate in ("mean", "proportion"):

@@ -23,6 +23,7 @@ import difflib
 import hashlib
 import json
 import random
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -34,18 +35,49 @@ from base_model.checkpoints import sha256_file
 from base_model.documents import Source, expand, list_files, read_rows
 from eval.texts import TEXT_METRICS
 
+LEAST_TEMPERATURE, MOST_TEMPERATURE = 0.001, 1000  # outside, float32 has no difference left between likely and unlikely
 RESERVED_COLUMNS = frozenset({"prompts", "completions"})  # judge(prompts, completions, **columns)
 
 
+class Checked:
+    """Settings whose types are those that their fields say, and whose counts count something. Raises ValueError naming the first other."""
+
+    def __post_init__(self) -> None:
+        for name, written in type(
+            self
+        ).__annotations__.items():  # as the source has it: argument parsers rewrite the fields' own types
+            value = getattr(self, name)
+            if value is None and "None" in written:
+                continue
+            kind, said = KINDS[re.match(r"\w+", written)[0]]
+            is_of_kind = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+            if not is_of_kind or ("[str]" in written and not all(isinstance(text, str) for text in value)):
+                raise ValueError(f"{name} must be {said}, found {value!r}")
+            if name in COUNTS and value < COUNTS[name]:
+                raise ValueError(f"{name} must be at least {COUNTS[name]}, found {value!r}")
+
+
+KINDS = {
+    "str": (str, "text"),
+    "bool": (bool, "true or false"),
+    "int": (int, "a whole number"),
+    "float": ((int, float), "a number"),
+    "dict": (Mapping, "'key: value' settings"),
+    "list": ((list, tuple), "a list"),
+    "Sequence": ((list, tuple), "a list of names"),
+}
+COUNTS = {"limit": 1, "max_new_tokens": 1, "num_fewshot": 0, "random_init": 0, "batch_tokens": 1, "seed": 0}
+
+
 @dataclass(frozen=True)
-class LikelihoodSet:
+class LikelihoodSet(Checked):
     path: str
     limit: int | None = None  # documents
     columns: dict[str, str] | None = None  # our name -> theirs
 
 
 @dataclass(frozen=True)
-class GenerationSet:
+class GenerationSet(Checked):
     path: str
     limit: int | None = None  # prompts
     columns: dict[str, str] | None = None
@@ -59,13 +91,20 @@ class GenerationSet:
     cluster: str | None = None  # column whose equal values mark items that belong together
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.temperature and not LEAST_TEMPERATURE <= self.temperature <= MOST_TEMPERATURE:
+            raise ValueError(
+                f"temperature must be 0 (greedy) or {LEAST_TEMPERATURE} to {MOST_TEMPERATURE}, found {self.temperature}"
+            )
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must be above 0 and at most 1, found {self.top_p}")
         for metric in self.metrics:
             if metric not in TEXT_METRICS:
                 raise ValueError(f"unknown metric '{metric}'{_near(metric, TEXT_METRICS)}")
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class Benchmark(Checked):
     """A task, or a stock task on a local file. Expressions are Jinja's over the columns of a row, such as `context ~ ' ' ~ word`."""
 
     task: str
@@ -83,13 +122,14 @@ class Benchmark:
     cluster: str | None = None  # field whose equal values mark documents that belong together
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for key in ("fields", "where"):
             if getattr(self, key) and not self.path:
                 raise ValueError(f"{key} says how rows of `path` are read; give a path")
 
 
 @dataclass(frozen=True)
-class KLSet:
+class KLSet(Checked):
     """Prompts for KL(model || reference), measured on what the model samples at temperature 1."""
 
     path: str
@@ -100,7 +140,7 @@ class KLSet:
 
 
 @dataclass(frozen=True)
-class Suite:
+class Suite(Checked):
     """A fixed set of items. Raises ValueError for unknown or impossible settings as soon as it is made."""
 
     name: str = "suite"
@@ -114,6 +154,7 @@ class Suite:
     batch_tokens: int | None = None  # tokens a forward pass; None: found from the memory there is
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         names = [*self.likelihood, *self.generation, *(b.name or b.task for b in self.benchmark_sets)]
         if not names:
             raise ValueError(f"suite '{self.name}' measures nothing; give likelihood, generation or benchmarks")

@@ -29,15 +29,32 @@ class TextMetric:
     signature: Callable[..., str]  # of how many references an item has, as sacrebleu writes it: "1", "3", "var"
 
 
+class Words:
+    """rouge_score's words (runs of a-z and 0-9 in lower case), and those of scripts that it has no words for: runs of other letters,
+    marks and digits, a character each where a script does not write spaces. Latin text has rouge_score's own words, é being none."""
+
+    OTHER = r"[\p{L}\p{Nd}--\p{Latin}--[0-9]][\p{L}\p{M}\p{Nd}--\p{Latin}--[0-9]]*"
+    UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]\p{M}*"
+
+    def __init__(self) -> None:
+        import regex
+
+        self._word = regex.compile(rf"[a-z0-9]+|{self.UNSPACED}|{self.OTHER}", regex.VERSION1)
+
+    def tokenize(self, text: str) -> list[str]:
+        """The words of a text."""
+        return self._word.findall(text.lower())
+
+
 @cache
 def _rouge_scorer():
     from rouge_score.rouge_scorer import RougeScorer  # late: imports nltk and scipy, a second
 
-    return RougeScorer(list(ROUGE_TYPES), use_stemmer=False, split_summaries=False)
+    return RougeScorer(list(ROUGE_TYPES), split_summaries=False, tokenizer=Words())
 
 
 def rouge(output: str, references: Sequence[str]) -> Scores:
-    """F-measures in [0, 1], no stemming; rougeLsum takes each line as a sentence."""
+    """F-measures in [0, 1], no stemming; rougeLsum takes each line as a sentence. Words: see `Words`."""
     found = _rouge_scorer().score_multi(targets=references, prediction=output)
     return {name: found[name].fmeasure for name in ROUGE_TYPES}
 
@@ -112,7 +129,7 @@ def _best_of(nrefs: str) -> str:
 
 
 def _rouge_signature(nrefs: str = "1") -> str:
-    return f"rouge_score {_version('rouge_score')}, F-measure, no stemming, Lsum by line{_best_of(nrefs)}"
+    return f"rouge_score {_version('rouge_score')}, F-measure, no stemming, Lsum by line, words of every script{_best_of(nrefs)}"
 
 
 def _squad(nrefs: str = "1") -> str:

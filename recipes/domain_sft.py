@@ -48,17 +48,18 @@ def main(argv: list[str] | None = None) -> Path:
         replay = read_like(data.source, config.replay_data)
     sources = [data.data, *([replay.path] if replay else [])]
     run = Run.start("domain_sft", run_config, (config, data, training, lora), parents=[config.model], data=sources)
-    tokenizer = load_tokenizer(config.model)
-    rows, counts = domain_data(
-        data.source,
-        tokenizer,
-        run.checkpoints / "data",
-        context_tokens=context_tokens(config.model, training),
-        packing=training.packing,
-        replay=replay,
-        replay_share=config.replay_share,
-        seed=run_config.seed,
-    )
+    with run.checking():
+        tokenizer = load_tokenizer(config.model)
+        rows, counts = domain_data(
+            data.source,
+            tokenizer,
+            run.checkpoints / "data",
+            context_tokens=context_tokens(config.model, training),
+            packing=training.packing,
+            replay=replay,
+            replay_share=config.replay_share,
+            seed=run_config.seed,
+        )
     run.note("rows", {name: asdict(count) for name, count in counts.items()})
     run.note(
         "replayed_tokens_share",

@@ -63,8 +63,9 @@ def main(argv: list[str] | None = None) -> Path:
     parents = [config.model, *([config.reference] if config.reference else [])]
     run = Run.start("dpo", run_config, (config, data, training, lora), parents=parents, data=files)
     counts: Counter[str] = Counter()
-    pairs = read_preferences(data.source, counts=counts)
-    heldout = read_preferences(read_like(data.source, config.heldout)) if config.heldout else []
+    with run.checking():
+        pairs = read_preferences(data.source, counts=counts)
+        heldout = read_preferences(read_like(data.source, config.heldout)) if config.heldout else []
     if not run.is_trained:
         train(run, config, training, lora, pairs, counts)
     if heldout and run.is_main:
@@ -143,6 +144,9 @@ def iterate(arguments: list[str], run_config: RunConfig, config: DPOStageConfig)
     from recipes import preferences
     from recipes.run.record import read_manifest
 
+    # What is wrong with the config of later rounds is not to be found out after the first.
+    line = ["--config", str(config.preferences_config), "--model", config.model, "--output_dir", "unused"]
+    preferences.check_judge(parse(*preferences.CONFIG_TYPES, argv=line)[1].judge)
     mode = [flag for flag, wanted in (("--resume", run_config.resume), ("--overwrite", run_config.overwrite)) if wanted]
     inherited = _without(arguments, ("rounds", "output_dir", "model", "data", "resume", "overwrite", "seed"))
     model, folder = config.model, Path(run_config.output_dir)

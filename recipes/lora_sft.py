@@ -9,6 +9,7 @@ Rows are `messages`, or `prompt` and `completion`; --use_dora, --use_rslora and 
 The run folder is the merged model, and `adapter/` the adapter alone; the run fails if the two are not one model.
 """
 
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ class InstructionConfig:
         "own"  # for a parent without one: our own, its tokens added; or plain: text, and no token added
     )
     on_long_rows: str = "error"  # conversations longer than the context: error, drop, or truncate after a whole answer
-    heldout_rows: int = 64  # conversations kept from training: held-out loss and stop rate
+    heldout_rows: int | None = None  # kept from training for held-out loss and stop rate; None: 64, but at most a tenth
     stop_within_tokens: int = 128  # an answer that has not ended by then has not stopped
 
     def __post_init__(self) -> None:
@@ -48,19 +49,23 @@ def main(argv: list[str] | None = None) -> Path:
     from sft.instruct import instruction_data
 
     run = Run.start("lora_sft", run_config, (config, data, training, lora), parents=[config.model], data=[data.data])
-    tokenizer = load_tokenizer(config.model)
-    tokenizer, role_ids = with_template(tokenizer, config)
-    rows, heldout, counts = instruction_data(
-        data.source,
-        tokenizer,
-        run.checkpoints / "data",
-        context_tokens=context_tokens(config.model, training),
-        packing=training.packing,
-        on_long_rows=config.on_long_rows,
-        heldout_rows=config.heldout_rows,
-        seed=run_config.seed,
-    )
+    with run.checking():
+        tokenizer, role_ids = with_template(load_tokenizer(config.model), config)
+        rows, heldout, counts = instruction_data(
+            data.source,
+            tokenizer,
+            run.checkpoints / "data",
+            context_tokens=context_tokens(config.model, training),
+            packing=training.packing,
+            on_long_rows=config.on_long_rows,
+            heldout_rows=config.heldout_rows,
+            seed=run_config.seed,
+        )
     run.note("rows", asdict(counts))
+    if 2 * len(heldout) > counts.pieces and not run.is_trained:
+        said = f"{len(heldout)} of {counts.pieces} conversations are held out, and the others trained on (heldout_rows)"
+        run.check("most conversations are trained on", False, said)
+        print(said, file=sys.stderr)
     if not run.is_trained:
         tune(run, config.model, tokenizer, rows, training, lora, role_ids=role_ids)
     if run.is_main:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from alignment.ppo.config import PPOConfig
+from base_model.chat import check_prompt
 from base_model.checkpoints import read_json_lines
 from base_model.documents import Source, read_like, read_rows
 from recipes.run.cli import command, parse
@@ -70,22 +71,24 @@ def main(argv: list[str] | None = None) -> Path:
 
     files = [data.data, *([config.heldout] if config.heldout else [])]
     run = Run.start("ppo", args, (config, data, lora, args), parents=[config.model, config.reward_model], data=files)
-    tokenizer = load_tokenizer(config.model)
-    reward = RewardModel.load(config.reward_model)
+    with run.checking():
+        tokenizer = load_tokenizer(config.model)
+        reward = RewardModel.load(config.reward_model)
+        prompts = read_prompts(data.source)
+        heldout = read_prompts(read_like(data.source, config.heldout), config.heldout_rows) if config.heldout else None
+        judges = resolve(config.judges)
     reward.cut_long_prompts()
     if not run.is_trained:
         trainer = PPOTrainer(
             load_parent(config.model, lora),
             reward_funcs=reward.score,
             args=dataclasses.replace(args, output_dir=str(run.checkpoints)),
-            train_dataset=read_prompts(data.source),
-            eval_dataset=read_prompts(read_like(data.source, config.heldout), config.heldout_rows)
-            if config.heldout
-            else None,
+            train_dataset=prompts,
+            eval_dataset=heldout,
             processing_class=tokenizer,
             callbacks=run.callbacks,
             peft_config=peft_config(lora) if lora.use_peft else None,
-            eval_judges=resolve(config.judges),
+            eval_judges=judges,
         )
         train(run, trainer, config.model, lora)
     return run.finish(judges={"reward_model": reward.score}, reference=config.model)
@@ -93,7 +96,8 @@ def main(argv: list[str] | None = None) -> Path:
 
 def read_prompts(source: Source, at_most: int | None = None) -> list[dict[str, Any]]:
     """The rows of a source, the first `at_most` of them."""
-    return [row.fields for row in islice(read_rows(source, ("prompt",)), at_most)]
+    rows = read_rows(source, ("prompt",), check=lambda fields: check_prompt(fields["prompt"]))
+    return [row.fields for row in islice(rows, at_most)]
 
 
 def write_evidence(run: Run, trainer: Any) -> None:

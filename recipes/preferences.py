@@ -66,8 +66,9 @@ def main(argv: list[str] | None = None) -> Path:
 
     parents = [config.model, *([config.judge] if Path(config.judge, "config.json").is_file() else [])]
     run = Run.start("preferences", run_config, (config, data), parents=parents, data=[data.data])
-    rows = read_prompts(data, config, run_config.seed)
-    check_judge(config.judge)
+    with run.checking():
+        rows = read_prompts(data, config, run_config.seed)
+        check_judge(config.judge)
     answers = sample(run, config, rows)
     questions = [
         question

@@ -74,9 +74,10 @@ def main(argv: list[str] | None = None) -> Path:
     parents = dict.fromkeys(path for path in (config.model, config.policy) if path)
     settings = (config, data, training, lora)
     run = Run.start("reward_model", run_config, settings, parents=list(parents), data=[data.data, *others])
-    tokenizer = load_tokenizer(config.model)
-    train, heldout = read_pairs(run, data, config, training, tokenizer)
-    asked = policy_prompts(data, config, run_config.seed)
+    with run.checking():
+        tokenizer = load_tokenizer(config.model)
+        train, heldout = read_pairs(run, data, config, training, tokenizer)
+        asked = policy_prompts(data, config, run_config.seed)
     members = [train_member(run, config, training, lora, tokenizer, train, member) for member in range(config.ensemble)]
     if not run.is_main:
         return run.finish()

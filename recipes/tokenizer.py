@@ -98,11 +98,12 @@ def main(argv: list[str] | None = None) -> Path:
         ],
     )
     others = (config.validation_data, config.lead_in_data, *config.tokenizer_data)
-    for source in (data.source, *(read_like(data.source, path) for path in others if path)):
-        if next(read_texts(source), None) is None:
-            raise ValueError(f"{source.path} holds no texts")
-    if config.conversations:
-        list_files(read_like(data.source, config.conversations))
+    with run.checking():
+        for source in (data.source, *(read_like(data.source, path) for path in others if path)):
+            if next(read_texts(source), None) is None:
+                raise ValueError(f"{source.path} holds no texts")
+        if config.conversations:
+            list_files(read_like(data.source, config.conversations))
     counts = Counts()
     cut = None
     if config.validation_share:

@@ -17,6 +17,7 @@ DIFFERENT_PROMPTS, IDENTICAL, ... are the keys of the counts that reading and ch
 import hashlib
 import itertools
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,6 +26,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from base_model.chat import check_prompt, refuse_written_list
 from base_model.checkpoints import write_text_atomically
 from base_model.documents import Counts, Source, list_files, read_rows
 
@@ -62,6 +64,11 @@ def parse_transcript(text: str) -> list[dict[str, str]]:
     return [{"role": _ROLES[who], "content": said.strip()} for who, said in zip(parts[1::2], parts[2::2], strict=True)]
 
 
+def _prompt(value: Any) -> Prompt:
+    check_prompt(value)
+    return value if isinstance(value, str) else _check_messages(value, "prompt")
+
+
 def _check_messages(messages: Any, field: str) -> list[dict[str, str]]:
     is_valid = isinstance(messages, list) and all(
         isinstance(m, Mapping) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str)
@@ -75,6 +82,7 @@ def _check_messages(messages: Any, field: str) -> list[dict[str, str]]:
 def _answer(value: Any, field: str) -> str:
     """The text of an answer given as a string or as a list of one assistant message."""
     if isinstance(value, str):
+        refuse_written_list(value, field)
         return value
     messages = _check_messages(value, field)
     if len(messages) != 1 or messages[0]["role"] != "assistant":
@@ -103,13 +111,31 @@ def _required(fields: Mapping[str, Any], name: str) -> Any:
     return fields[name]
 
 
+def _number(value: Any, name: str) -> float:
+    """A number, or one written as text (a CSV cell). Raises ValueError, naming what it is, for anything else and for NaN and infinity."""
+    try:
+        number = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else None
+    except (ValueError, OverflowError):
+        number = None
+    if number is None:
+        raise ValueError(f"{name} must be a number, found {'null' if value is None else repr(str(value)[:40])}")
+    if not math.isfinite(number):
+        raise ValueError(f"{name} is {'NaN' if math.isnan(number) else 'infinite'}; it must be a finite number")
+    return number
+
+
+def _is_given(value: Any) -> bool:
+    """Is it there? A CSV file has an empty cell where there is nothing."""
+    return value is not None and not (isinstance(value, str) and not value.strip())
+
+
 def _margin(fields: Mapping[str, Any]) -> float | None:
     """The row's margin: its own column, or the difference of its two ratings. None where it has neither; 0.0 for equal ratings."""
-    if fields.get("margin") is not None:
-        return float(fields["margin"])
+    if _is_given(fields.get("margin")):
+        return _number(fields["margin"], "margin")
     for better, worse in _RATINGS:
-        if fields.get(better) is not None and fields.get(worse) is not None:
-            margin = float(fields[better]) - float(fields[worse])
+        if _is_given(fields.get(better)) and _is_given(fields.get(worse)):
+            margin = _number(fields[better], better) - _number(fields[worse], worse)
             if margin < 0:
                 raise ValueError(
                     f"{better} {fields[better]} is below {worse} {fields[worse]}: chosen and rejected are swapped"
@@ -135,11 +161,11 @@ def pairs_of(fields: Mapping[str, Any], counts: Counter[str]) -> list[Preference
             raise DifferentPrompts("chosen and rejected part before their last answer")
         prompt, better, worse = chosen[:-1], chosen[-1]["content"], rejected[-1]["content"]
     else:
-        prompt = fields["prompt"] if isinstance(fields["prompt"], str) else _check_messages(fields["prompt"], "prompt")
+        prompt = _prompt(fields["prompt"])
         better = _answer(_required(fields, "chosen"), "chosen")
         worse = _answer(_required(fields, "rejected"), "rejected")
     margin = _margin(fields)
-    if margin == 0 and fields.get("margin") is None:
+    if margin == 0 and not _is_given(fields.get("margin")):
         counts[TIED] += 1
         return []
     return [
@@ -147,16 +173,28 @@ def pairs_of(fields: Mapping[str, Any], counts: Counter[str]) -> list[Preference
     ]
 
 
+def _list(fields: Mapping[str, Any], name: str, of: str) -> Sequence[Any]:
+    value = _required(fields, name)
+    if not isinstance(value, (list, tuple)):
+        found = "text" if isinstance(value, str) else type(value).__name__
+        raise ValueError(
+            f"{name} must be a list of {of}, found {found} {str(value)[:40]!r} (a CSV file holds no lists: use JSON lines)"
+        )
+    return value
+
+
 def _pairs_of_list(fields: Mapping[str, Any], counts: Counter[str]) -> list[Preference]:
     name = "ranked" if "ranked" in fields else "responses"
-    prompt = _required(fields, "prompt")
-    prompt = prompt if isinstance(prompt, str) else _check_messages(prompt, "prompt")
-    answers = [_answer(answer, name) for answer in _required(fields, name)]
+    prompt = _prompt(_required(fields, "prompt"))
+    answers = [_answer(answer, name) for answer in _list(fields, name, "answers")]
     if len(answers) < 2:
         raise ValueError(f"{name} holds {len(answers)} answer; a preference needs at least 2")
     if name == "ranked":
         return [{"prompt": prompt, "chosen": a, "rejected": b} for a, b in itertools.combinations(answers, 2)]
-    ratings = [float(rating) for rating in _required(fields, "ratings")]
+    ratings = [
+        _number(rating, f"rating {number}")
+        for number, rating in enumerate(_list(fields, "ratings", "numbers"), start=1)
+    ]
     if len(ratings) != len(answers):
         raise ValueError(f"{len(answers)} responses but {len(ratings)} ratings")
     rated = sorted(zip(ratings, answers, strict=True), key=lambda item: -item[0])

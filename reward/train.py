@@ -136,10 +136,11 @@ def fitting_pairs(
 ) -> Iterator[tuple[Preference, list[int], list[int]]]:
     """The pairs that fit into max_length tokens, each with the ids of its chosen and of its rejected answer; the others are counted.
 
-    cut_long_prompts: the beginning of a prompt may go (see `encode_answers`); a pair whose answer alone is too long is still left out."""
+    cut_long_prompts: the beginning of a prompt may go (see `encode_answers`); a pair whose answer alone is too long is still left out.
+    Raises ValueError if none fits."""
     from reward.model import encode_answers
 
-    cut_to = max_length if cut_long_prompts else None
+    cut_to, fitting = max_length if cut_long_prompts else None, 0
     for start in range(0, len(pairs), PAIRS_AT_ONCE):
         some = pairs[start : start + PAIRS_AT_ONCE]
         prompts = [pair["prompt"] for pair in some]
@@ -149,9 +150,13 @@ def fitting_pairs(
         )
         for pair, good, bad in zip(some, chosen, rejected, strict=True):
             if max(len(good), len(bad)) <= max_length:
+                fitting += 1
                 yield pair, good, bad
             else:
                 counts[TOO_LONG] += 1
+    if pairs and not fitting:
+        hint = "" if cut_long_prompts else "; raise max_length where the model reads more, or shorten the prompts"
+        raise ValueError(f"all {len(pairs)} pairs are longer than {max_length} tokens with their prompt{hint}")
 
 
 def load_for_reward(

@@ -16,6 +16,8 @@ from sft.arrow import write_dataset
 from sft.examples import IGNORED, RowCounts, instruction_rows
 from sft.packing import pack
 
+DEFAULT_HELDOUT = 64  # conversations
+
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -29,10 +31,11 @@ def instruction_data(
     context_tokens: int,
     packing: bool = True,
     on_long_rows: str = "error",
-    heldout_rows: int = 0,
+    heldout_rows: int | None = 0,
     seed: int = 1,
 ) -> tuple[Dataset, Dataset, RowCounts]:
-    """Rows to train on, `heldout_rows` conversations kept from them (drawn with `seed`, not packed), and the counts of all.
+    """Rows to train on, `heldout_rows` conversations kept from them (drawn with `seed`, not packed; None: DEFAULT_HELDOUT, but
+    at most a tenth), and the counts of all.
 
     Written below `folder`. Raises ValueError naming file and row, or if nothing is left to train on."""
     counts = RowCounts()
@@ -40,6 +43,8 @@ def instruction_data(
         lambda: instruction_rows(source, tokenizer, counts, context_tokens=context_tokens, on_long_rows=on_long_rows),
         folder / "rows.arrow",
     )
+    if heldout_rows is None:
+        heldout_rows = min(DEFAULT_HELDOUT, len(dataset) // 10)
     if len(dataset) <= heldout_rows:
         raise ValueError(
             f"{source.path} has {len(dataset)} usable rows, and heldout_rows {heldout_rows} leaves none to train on"

@@ -1,6 +1,7 @@
 """A data set of prompts: checked when the trainer is built, read in a seeded order that knows its place by the update's number alone.
 
-Rows are mappings with a `prompt` column, text or messages; every other column goes to the reward functions as it is.
+Rows are mappings with a `prompt` column, text or messages; every other column goes to the reward functions as it is, None for a row
+that lacks it.
 """
 
 import json
@@ -11,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from base_model.chat import render_prompt
+
+RESERVED = frozenset({"prompts", "completions"})  # reward functions are called with these beside the columns
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,9 @@ class PromptSet:
                 "a stream has no length and no position to resume from"
             )
         self.rows, self.skipped, longest = [], 0, (0, 0)
+        columns: dict[str, None] = {}  # of all rows, in order
         for i in range(len(dataset)):
+            columns |= dict.fromkeys(dataset[i])
             tokens = len(self._checked_ids(dataset[i], f"{name}, row {i}"))
             if tokens <= room_tokens:
                 self.rows.append(i)
@@ -53,6 +58,11 @@ class PromptSet:
                 f"has {longest[0]}) and leave no room for max_completion_length in the model's context; shorten them, or set "
                 "overlong_prompts to 'skip'"
             )
+        if taken := RESERVED.intersection(columns):
+            raise ValueError(
+                f"{name} has a column '{min(taken)}', a name that reward functions are called with; rename the column"
+            )
+        self.columns = [column for column in columns if column != "prompt"]
         if not self.rows:
             raise ValueError(f"{name} has no usable prompt ({self.skipped} are too long)")
 
@@ -79,11 +89,10 @@ class PromptSet:
     def batch(self, places: Sequence[int]) -> PromptBatch:
         """The prompts at these places of the usable rows."""
         rows = [self.dataset[self.rows[place]] for place in places]
-        others = [key for key in rows[0] if key != "prompt"] if rows else []
         return PromptBatch(
             prompts=[row["prompt"] for row in rows],
             ids=[render_prompt(self.tokenizer, row["prompt"]) for row in rows],
-            columns={key: [row[key] for row in rows] for key in others},
+            columns={name: [row.get(name) for row in rows] for name in self.columns},
         )
 
     def places(self, start: int, count: int, seed: int) -> list[int]:

@@ -12,6 +12,7 @@ import platform
 import signal
 import sys
 import tempfile
+import typing
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -101,6 +102,7 @@ def parse(*dataclass_types: type, argv: Sequence[str] | None = None) -> tuple[An
     source = arguments[position + 1]
     values = load_yaml(source)
     reject_unknown([key for key in values if key != "env"], known, source)
+    _reject_collections(values, dataclass_types, source)
     with tempfile.NamedTemporaryFile(
         "w", suffix=".yaml"
     ) as expanded:  # TrlParser reads a file; give it the expanded one
@@ -108,6 +110,20 @@ def parse(*dataclass_types: type, argv: Sequence[str] | None = None) -> tuple[An
         expanded.flush()
         arguments[position + 1] = expanded.name
         return _instances(parser, arguments)
+
+
+def _reject_collections(values: dict[str, Any], dataclass_types: Sequence[type], source: str) -> None:
+    """Raise ValueError for a list or a mapping where a field holds one value: the parser would hand it on as it is."""
+    for kind in dataclass_types:
+        hints = typing.get_type_hints(kind)
+        for name in values.keys() & kind.__dataclass_fields__.keys():
+            taken = [typing.get_origin(hint) or hint for hint in (*typing.get_args(hints[name]), hints[name])]
+            value = values[name]
+            is_taken = any(hint is typing.Any or (isinstance(hint, type) and isinstance(value, hint)) for hint in taken)
+            if isinstance(value, (list, dict)) and not is_taken:
+                found = "a list" if isinstance(value, list) else "key: value lines"
+                said = "a list" if any(hint in (list, Sequence) for hint in taken) else "one value"
+                raise ValueError(f"{source}: {name} must be {said}, found {found}: {str(value)[:60]}")
 
 
 def field_comments(kind: type) -> dict[str, str]:

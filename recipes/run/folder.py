@@ -129,6 +129,12 @@ def _make_ready(folder: Path, settings: dict[str, Any], overwrite: bool, resume:
     (folder / UNFINISHED).mkdir(exist_ok=True)
 
 
+def forget(folder: Path) -> None:
+    """As if a run that has made nothing had not been started: its next start may have other settings, with --resume too."""
+    _remove_unfinished(folder)
+    (folder / STARTED).unlink(missing_ok=True)
+
+
 def check_same_settings(record: Path, settings: dict[str, Any]) -> None:
     """Raise OtherSettings naming what differs between the settings in a file (started.json, a checkpoint's run.json) and these."""
     before = read_record(record, "stage", "config")

@@ -1,9 +1,11 @@
 """The run record: one folder per stage that is either finished, and then complete and described, or visibly unfinished.
 
     run = Run.start("ppo", run_config, config, parents=[policy, reward], data=[prompts])
-    ... open and check all that will be read ...
+    with run.checking():
+        ... read and check all that the run will read ...
     if not run.is_trained:
-        ... train, with run.callbacks, run.log, run.resume_from ...
+        with run.training():
+            ... train, with run.callbacks, run.log, run.resume_from ...
         run.save(model, tokenizer)
         run.trained(steps=...)
     ... measure what is on disk ...
@@ -35,10 +37,12 @@ from recipes.run.folder import (
     LOG,
     MANIFEST,
     PROGRESS,
+    STARTED,
     TRAINING_STATE,
     UNFINISHED,
     FolderLock,
     differences,
+    forget,
     inputs_inside,
     open_folder,
     read_record,
@@ -94,6 +98,7 @@ class Run:
         self._log_file = self.dir / LOG
         self._is_log_cut = False
         self._lock: FolderLock | None = None
+        self._goes_on = False  # with what an earlier life began
         self._tasks: Any = None  # of the suite, loaded when the run began
 
     @classmethod
@@ -159,6 +164,7 @@ class Run:
         }
 
     def _open(self) -> None:
+        self._goes_on = self.config.resume and (self.dir / STARTED).is_file()
         self._lock = open_folder(self.dir, self.identity, overwrite=self.config.overwrite, resume=self.config.resume)
         working_in.append(self.dir)
         self._before = read_record(self.dir / PROGRESS) or {}
@@ -202,6 +208,17 @@ class Run:
         from recipes.run.callbacks import RunCallback
 
         return [RunCallback(self)]
+
+    @contextmanager
+    def checking(self) -> Iterator[None]:
+        """Around the reading of everything that the run will read: nothing of it is to be found out after training. A run whose inputs are
+        refused has not begun: it can be started again with others."""
+        try:
+            yield
+        except (ValueError, OSError):
+            if self.is_main and not self._goes_on:
+                forget(self.dir)
+            raise
 
     @contextmanager
     def training(self) -> Iterator[None]:

@@ -210,7 +210,8 @@ def best_of_n_scores(config: OveroptimizationConfig, rows: Sequence[Mapping], ju
         model, tokenizer, prompts, n, max_new_tokens=config.max_new_tokens, temperature=1.0, top_p=1.0, seed=seed
     )
     flat = [answer["text"] for of_prompt in answers for answer in of_prompt]
-    columns = {name: [row[name] for row in rows for _ in range(n)] for name in rows[0] if name != "prompt"}
+    names = dict.fromkeys(name for row in rows for name in row if name != "prompt")
+    columns = {name: [row.get(name) for row in rows for _ in range(n)] for name in names}
     repeated = [prompt for prompt in prompts for _ in range(n)]
     return [np.array(judge(repeated, flat, **columns)).reshape(-1, n) for judge in judges]
 

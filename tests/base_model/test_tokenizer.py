@@ -134,3 +134,17 @@ def test_a_character_tokenizer_has_one_token_a_character(tmp_path):
     assert tokenizer.decode(encode_text(tokenizer, "First Zitizen")) == "First <|unknown|>itizen"
     tokenizer.save_pretrained(tmp_path)
     assert encode_text(AutoTokenizer.from_pretrained(tmp_path), text) == ids
+
+
+def test_a_very_long_word_is_learnt_from_in_pieces_and_a_short_one_as_ever(monkeypatch):
+    from base_model import tokenizer as module
+
+    def learnt(texts, longest):
+        monkeypatch.setattr(module, "LONGEST_WORD", longest)
+        return module.train_tokenizer(texts, 400).backend_tokenizer.to_str()
+
+    assert learnt(TEXTS, 256) == learnt(TEXTS, 100_000)  # no word of theirs is so long: nothing of the cut is saved
+    word = "".join("acgt"[i * i % 7 % 4] for i in range(3000))
+    assert learnt([word], 256) != learnt([word], 100_000)
+    made = module.train_tokenizer([word], 400)
+    assert made.decode(module.encode_text(made, word)) == word

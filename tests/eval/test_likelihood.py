@@ -108,3 +108,14 @@ def test_text_that_spells_a_control_token_is_text(tokenizer):
 def test_an_empty_text_is_refused(tokenizer):
     with pytest.raises(ValueError, match="text 1 is empty"):
         likelihood.score_texts(Scorer(random_model("llama", len(tokenizer))), tokenizer, ["a", ""])
+
+
+def test_a_character_without_a_token_counts_its_bits_and_not_its_bytes():
+    """Two texts that differ in unknown characters alone are the same ids: the one with more bytes must not look better."""
+    from base_model.tokenizer import character_tokenizer
+
+    characters = character_tokenizer(["the baker bakes"])
+    scorer = Scorer(random_model("llama", len(characters)))
+    short, long = likelihood.score_texts(scorer, characters, ["the b#ker", "the b\N{GRINNING FACE}ker"])
+    assert short == long and short["bytes"] == 8 and short["unknown_characters"] == 1
+    assert "unknown_characters" not in likelihood.score_texts(scorer, characters, ["the baker"])[0]

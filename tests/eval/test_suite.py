@@ -38,6 +38,27 @@ def test_a_suite_is_read_from_yaml_and_named_by_its_file(tmp_path, texts):
         ("{likelihood: {a: x}, generation: {a: y}}", "two sets named 'a'"),
         ("- 1", "must hold 'key: value' lines, found list"),
         ("a: [", "is not valid YAML"),
+        ("likelihood: {a: {path: x, limit: 0}}", "likelihood set 'a': limit must be at least 1, found 0"),
+        ("likelihood: {a: {path: x, limit: -3}}", "likelihood set 'a': limit must be at least 1, found -3"),
+        ("likelihood: {a: {path: x, limit: 0.5}}", "likelihood set 'a': limit must be a whole number, found 0.5"),
+        ("likelihood: {a: {path: x, limit: true}}", "likelihood set 'a': limit must be a whole number, found True"),
+        ("likelihood: {a: {path: [x, y]}}", r"likelihood set 'a': path must be text, found \['x', 'y'\]"),
+        ("benchmarks: [{task: a, limit: two}]", "benchmark 1: limit must be a whole number, found 'two'"),
+        ("{likelihood: {a: x}, kl: {path: x, limit: 0}}", "kl: limit must be at least 1"),
+        ("generation: {g: {path: x, max_new_tokens: 0}}", "generation set 'g': max_new_tokens must be at least 1"),
+        (
+            "generation: {g: {path: x, temperature: 1.0e-40}}",
+            r"temperature must be 0 \(greedy\) or 0.001 to 1000, found 1e-40",
+        ),
+        ("generation: {g: {path: x, temperature: .nan}}", "temperature must be 0"),
+        ("generation: {g: {path: x, top_p: 0}}", "top_p must be above 0 and at most 1, found 0"),
+        (
+            "generation: {g: {path: x, judges: gold}}",
+            "generation set 'g': judges must be a list of names, found 'gold'",
+        ),
+        ("generation: {g: {path: x, columns: [a]}}", "generation set 'g': columns must be 'key: value' settings"),
+        ("{likelihood: {a: x}, include_path: tasks}", "include_path must be a list, found 'tasks'"),
+        ("{likelihood: [x]}", r"likelihood must be 'key: value' settings, found \['x'\]"),
     ],
 )
 def test_mistakes_in_a_suite_are_named(tmp_path, text, message):

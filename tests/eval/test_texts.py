@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from eval.results import Metric, estimate
-from eval.texts import TEXT_METRICS, exact_match, normalise, repetition, token_f1
+from eval.texts import TEXT_METRICS, Words, exact_match, normalise, repetition, rouge, token_f1
 
 REFERENCES = [
     "The cat sat on the mat.\nIt was warm.",
@@ -124,6 +124,32 @@ def test_of_several_references_the_nearest_counts():
     assert TEXT_METRICS["rouge"].score(OUTPUTS[0], [REFERENCES[0], MORE[0]])["rougeL"] == expected
     assert exact_match("One cat.", ["A dog.", "one cat"])["exact_match"] == 1
     assert token_f1("cat sat mat", ["dog", "cat sat"])["f1"] == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Кошка сидит.", ["кошка", "сидит"]),
+        ("猫坐在垫子上。", list("猫坐在垫子上")),
+        ("القطة تجلس", ["القطة", "تجلس"]),
+        ("बिल्ली बैठी है", ["बिल्ली", "बैठी", "है"]),
+        ("고양이가 앉는다 24", ["고양이가", "앉는다", "24"]),
+        ("แมว", ["แ", "ม", "ว"]),
+    ],
+)
+def test_rouge_reads_every_script(text, words):
+    assert Words().tokenize(text) == words
+    assert set(rouge(text, [text]).values()) >= {1.0} and rouge(text, ["a cat"])["rougeL"] == 0
+    half = f"{words[0]} zebra"
+    assert rouge(half, [text])["rouge1"] == pytest.approx(2 / (2 + len(words)))  # 1 word of 2, of len(words)
+
+
+def test_latin_text_has_the_words_of_rouge_score():
+    from rouge_score.tokenizers import DefaultTokenizer
+
+    theirs = DefaultTokenizer(use_stemmer=False)
+    for text in [*OUTPUTS, *REFERENCES, "Crème brûlée, 3.5 kg; naïve_ÆØÅ don't Straße x²"]:
+        assert Words().tokenize(text) == theirs.tokenize(text)
 
 
 def test_a_repeated_phrase_has_few_distinct_bigrams():

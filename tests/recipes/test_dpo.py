@@ -187,15 +187,9 @@ def test_held_out_pairs_are_read_before_training_under_the_same_columns(command,
     with pytest.raises(FileNotFoundError, match=r"no file or folder at nowhere\.json"):
         main(command(data=data, columns=columns, heldout="nowhere.json"))
     with pytest.raises(ValueError, match=r"bad.jsonl:1: missing field 'chosen'; the row has: prompt"):
-        main(
-            command(
-                data=data,
-                columns=columns,
-                heldout=write_pairs(tmp_path / "bad.jsonl", [{"asked": "Q"}]),
-                overwrite=True,
-            )
-        )
+        main(command(data=data, columns=columns, heldout=write_pairs(tmp_path / "bad.jsonl", [{"asked": "Q"}])))
     assert not trained
+    assert not (tmp_path / "dpo" / "started.json").exists()  # so that --resume with the right path is not refused
 
 
 def test_what_fails_after_training_is_gone_on_with_from_the_trained_model(command, pairs, tmp_path, monkeypatch):

@@ -100,7 +100,7 @@ def test_a_rated_pairs_margin_is_the_difference_and_a_tie_is_no_pair():
             pair(HELLO, chosen=says("a", "b")),
             "chosen must be one assistant message after the prompt, got: assistant, assistant",
         ),
-        (pair([{"role": "user"}]), "prompt must be text or a list"),
+        (pair([{"role": "user"}]), "field 'prompt': message 1 must be"),
         ({"chosen": "Hi", "rejected": "Ho"}, "a transcript starts with"),
         ({"chosen": HELLO, "rejected": HELLO}, "must be a whole conversation that ends with the assistant's answer"),
         (
@@ -230,3 +230,50 @@ def test_trl_takes_the_written_form_as_a_conversation(tmp_path):
     from trl.data_utils import is_conversational
 
     assert is_conversational(to_trl(pair(HELLO))) and not is_conversational(to_trl(pair()))
+
+
+NAN, INFINITY = float("nan"), float("inf")
+LIST = json.dumps(["A pet.", "No idea."])
+MESSAGES = json.dumps([{"role": "user", "content": "Hi"}])
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (pair(margin=NAN), "margin is NaN; it must be a finite number"),
+        (pair(margin=INFINITY), "margin is infinite"),
+        (pair(margin=[1]), r"margin must be a number, found '\[1\]'"),
+        (pair(margin=True), "margin must be a number, found 'True'"),
+        (pair(margin=10**400), "margin must be a number, found '1000"),
+        (pair(chosen_rating="N/A", rejected_rating=3), "chosen_rating must be a number, found 'N/A'"),
+        (pair(score_chosen=1, score_rejected=NAN), "score_rejected is NaN"),
+        ({"prompt": "p", "responses": ["a", "b", "c"], "ratings": [5, NAN, 1]}, "rating 2 is NaN"),
+        (
+            {"prompt": "p", "responses": ["a", "b", "c"], "ratings": [5, 4, None]},
+            "rating 3 must be a number, found null",
+        ),
+        (
+            {"prompt": "p", "responses": ["a", "b"], "ratings": "[5, 1]"},
+            "ratings must be a list of numbers, found text",
+        ),
+        ({"prompt": "p", "ranked": LIST}, "ranked must be a list of answers, found text .*a CSV file holds no lists"),
+        (pair(prompt=" "), "field 'prompt' is empty"),
+        (pair(prompt=[]), "field 'prompt' is empty"),
+        (pair(prompt=MESSAGES), "field 'prompt' must be text or a list of messages, found such a list as text"),
+        (pair(chosen=MESSAGES.replace('"', "'")), "field 'chosen' must be text or a list of messages, found such"),
+    ],
+)
+def test_what_is_no_rating_no_list_and_no_prompt_is_a_bad_row_that_names_its_field(tmp_path, row, said):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(r) + "\n" for r in (pair("q"), row)))
+    with pytest.raises(BadRows, match=rf"pairs.jsonl:2: {said}"):
+        read_preferences(Source(str(path)))
+    counts = Counter()
+    assert read_preferences(Source(str(path), on_bad_rows="skip"), counts=counts) == [pair("q")]
+    assert counts[UNREADABLE] == 1
+
+
+def test_an_empty_cell_of_a_csv_file_is_no_margin(tmp_path):
+    path = tmp_path / "pairs.csv"
+    path.write_text("prompt,chosen,rejected,margin\np,good,bad,\nq,good,bad,1.5\n")
+    assert read_preferences(str(path)) == [pair(), pair("q", margin=1.5)]

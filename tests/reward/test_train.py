@@ -286,6 +286,12 @@ def test_the_trainer_meets_the_batches_in_the_order_that_was_fixed(start):
     assert number == 23
 
 
+def test_pairs_that_are_all_too_long_are_said_to_be(tokenizer):
+    pairs = [{"prompt": "The baker " * 20, "chosen": "yes", "rejected": "no"}] * 3
+    with pytest.raises(ValueError, match="all 3 pairs are longer than 16 tokens with their prompt; raise max_length"):
+        list(fitting_pairs(tokenizer, pairs, 16, Counter()))
+
+
 def test_the_order_is_fixed_by_its_seed_and_ends_at_a_whole_batch():
     lengths = list(range(50))
     assert length_grouped_order(lengths, 8, 1, seed=1) == length_grouped_order(lengths, 8, 1, seed=1)

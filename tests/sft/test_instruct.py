@@ -61,6 +61,13 @@ def test_nothing_left_to_train_on_is_refused(chat_tokenizer, source, tmp_path):
         instruction_data(source, chat_tokenizer, tmp_path, context_tokens=128, heldout_rows=50)
 
 
+def test_of_few_rows_a_tenth_is_held_out_where_nobody_says_how_many(chat_tokenizer, source, tmp_path):
+    training, heldout, _ = instruction_data(
+        source, chat_tokenizer, tmp_path, context_tokens=128, heldout_rows=None, packing=False
+    )
+    assert (len(training), len(heldout)) == (45, 5)
+
+
 def test_the_first_answer_begins_where_the_rendered_prompt_ends(chat_tokenizer, source, tmp_path):
     _, heldout, _ = instruction_data(source, chat_tokenizer, tmp_path / "data", context_tokens=128, heldout_rows=5)
     for row in heldout:

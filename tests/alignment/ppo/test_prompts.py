@@ -38,6 +38,26 @@ def test_overlong_prompts_are_an_error_that_counts_them_or_are_skipped_and_count
         make(rows[1:], tokenizer, overlong="skip")
 
 
+def test_a_row_that_lacks_a_column_has_none_there_whichever_row_comes_first(tokenizer):
+    rows = [
+        {"prompt": "one"},
+        {"prompt": "two", "source": "ticket 7"},
+        {"prompt": "three", "kind": "a", "source": None},
+    ]
+    prompts = make(rows, tokenizer)
+    for places in ([0, 1, 2], [2, 1, 0], [0]):
+        batch = prompts.batch(places)
+        assert batch.columns == {name: [rows[place].get(name) for place in places] for name in ("source", "kind")}
+
+
+@pytest.mark.parametrize("name", ["completions", "prompts"])
+def test_a_column_named_as_what_reward_functions_are_called_with_is_refused(tokenizer, name):
+    with pytest.raises(
+        ValueError, match=f"train_dataset has a column '{name}', a name that reward functions are called with"
+    ):
+        make([{"prompt": "one"}, {"prompt": "two", name: "x"}], tokenizer)
+
+
 def test_a_stream_without_length_is_refused(tokenizer):
     with pytest.raises(ValueError, match="must be a datasets.Dataset or a list of rows, got generator"):
         make(({"prompt": "x"} for _ in range(3)), tokenizer)

@@ -52,6 +52,20 @@ def test_a_flag_wins_over_the_file_and_the_file_over_the_default(tmp_path):
     assert parse(Settings, argv=["--from", "ppo"])[0].from_stage == "ppo"
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("kl_coef: [0.1, 0.2]", r"ppo.yaml: kl_coef must be one value, found a list: \[0.1, 0.2\]"),
+        ("from_stage: [a]", "from_stage must be one value, found a list"),
+        ("from_stage: {a: b}", "from_stage must be one value, found key: value lines"),
+        ("names: {a: b}", "names must be a list, found key: value lines"),
+    ],
+)
+def test_a_list_where_one_value_stands_is_named(tmp_path, text, said):
+    with pytest.raises(ValueError, match=said):
+        parse(Settings, argv=["--config", written(tmp_path, text)])
+
+
 def test_help_shows_the_comment_beside_each_field_and_its_default(capsys):
     with pytest.raises(SystemExit):
         parse(Longer, argv=["--help"])
