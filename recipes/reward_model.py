@@ -95,6 +95,7 @@ def read_pairs(run, data: DataConfig, config: RewardModelConfig, training, token
     """(train, held-out) pairs that fit the model, no prompt in both; what was left out goes into the record."""
     from base_model.documents import read_like
     from reward.preferences import read_preferences, split_by_prompt, without_heldout
+    from reward.quality import check_prompts
     from reward.train import fitting_pairs
 
     counts: dict[str, Counter[str]] = {"data": Counter(), "train": Counter(), "heldout": Counter()}
@@ -109,6 +110,7 @@ def read_pairs(run, data: DataConfig, config: RewardModelConfig, training, token
         [pair for pair, *_ in fitting_pairs(tokenizer, some, limit, counts[name], cut_long_prompts=cut)]
         for name, some in (("train", train), ("heldout", heldout))
     )
+    check_prompts(heldout)
     counts["train"]["pairs"], counts["heldout"]["pairs"] = len(train), len(heldout)
     if not heldout:
         raise ValueError(

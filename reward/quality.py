@@ -328,6 +328,16 @@ def ensemble_report(differences_MN: Sequence[Sequence[float]], clusters: Sequenc
 # --- all together ------------------------------------------------------------------------------------------------------------
 
 
+def check_prompts(heldout: Sequence[Preference]) -> list[str]:
+    """The prompt of each held-out pair, as one key. Raises ValueError for fewer than two prompts: they give no interval."""
+    keys = [prompt_key(pair["prompt"]) for pair in heldout]
+    if len(set(keys)) < 2:
+        raise ValueError(
+            f"{len(heldout)} held-out pairs on {len(set(keys))} prompt give no interval; hold out more prompts"
+        )
+    return keys
+
+
 def measure(
     chosen_scores: Sequence[float],
     rejected_scores: Sequence[float],
@@ -343,11 +353,7 @@ def measure(
     chosen_N, rejected_N = np.asarray(chosen_scores, float), np.asarray(rejected_scores, float)
     d_N = chosen_N - rejected_N
     right_N = is_right(d_N)
-    clusters = [prompt_key(pair["prompt"]) for pair in heldout]
-    if len(set(clusters)) < 2:
-        raise ValueError(
-            f"{len(heldout)} held-out pairs on {len(set(clusters))} prompt give no interval; hold out more prompts"
-        )
+    clusters = check_prompts(heldout)
     words_chosen, words_rejected = (length_words([pair[side] for pair in heldout]) for side in ("chosen", "rejected"))
     gap_N = words_chosen - words_rejected
     baselines = {"longer wins": is_right(gap_N), "random": np.full(len(d_N), 0.5)}

@@ -81,8 +81,8 @@ def test_instruction_tuning_of_an_architecture_that_the_own_decoder_does_not_run
 def pairs(tmp_path_factory):
     file = tmp_path_factory.mktemp("data") / "pairs.jsonl"
     rows = [
-        {"prompt": [{"role": "user", "content": text}], "chosen": f"Yes, of course {i}.", "rejected": "No"}
-        for i, text in enumerate(TEXTS[:8])
+        {"prompt": [{"role": "user", "content": f"{text} {i}"}], "chosen": f"Yes, of course {i}.", "rejected": "No"}
+        for i, text in enumerate(TEXTS[:24])
     ]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return file
@@ -110,6 +110,15 @@ def test_a_reward_model_of_a_parent_that_has_no_padding_token_or_pads_with_its_e
     assert scores.tolist() == pytest.approx(alone, abs=1e-5)  # float32 sums in another order
     unused = reward.tokenizer.pad_token_id
     assert unused is None or unused != reward.tokenizer.eos_token_id, "or a reader's batches would be scored wrongly"
+
+
+def test_held_out_pairs_that_give_no_interval_are_refused_before_training(foreign_parent, pairs, tmp_path):
+    lines = pairs.read_text().splitlines()[:1] * 2
+    (tmp_path / "heldout.jsonl").write_text("\n".join(lines) + "\n")
+    with pytest.raises(ValueError, match="on 1 prompt give no interval; hold out more prompts"):
+        options = arguments(foreign_parent("gpt2"), pairs, tmp_path / "run")
+        reward_model.main([*options, "--heldout", str(tmp_path / "heldout.jsonl")])
+    assert not list((tmp_path / "run").rglob("*.safetensors")), "nothing was trained"
 
 
 def test_dpo_of_a_parent_without_a_padding_token_leaves_its_configs_and_tokenizer_alone(
