@@ -208,7 +208,7 @@ def _read_run(folder: Path) -> Model:
 
 
 def _home_of_items(evaluation: Evaluation, folder: Path) -> Path:
-    """The folder of the first held-out file of the suite, where it is there; else the run's parent."""
+    """Where the first held-out file or folder of the suite lies, where it is there; else the run's parent."""
     settings = evaluation.suite.get("settings", {})
     made = [
         *settings.get("generation", {}).values(),
@@ -217,8 +217,8 @@ def _home_of_items(evaluation: Evaluation, folder: Path) -> Path:
     ]
     paths = [value if isinstance(value, str) else value.get("path") for value in made]
     for path in (*paths, *settings.get("include_path", [])):
-        if path and (place := Path(path)).exists():
-            return place if place.is_dir() else place.parent
+        if path and Path(path).exists():  # beside a folder of data, not in it, whose content belongs to the suite
+            return Path(path).parent
     return folder.parent
 
 

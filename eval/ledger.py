@@ -6,9 +6,10 @@ against its own level, so that over all that will ever be made, however many and
 
     level_k = ALPHA * gamma_k + (level_{k-1} if the comparison before was decided, else 0),   gamma_k = k^-1.6 / zeta(1.6)
 
-Early comparisons cost more than late ones: ask what matters first. The ledger is a file of JSON lines beside the items. Which of its
-lines count is told by the items themselves: a sketch of each comparison's item names (the smallest hashes) finds those that share at least
-half of the smaller set, so leaving a few items out opens no new account. The same scores compared again cost nothing.
+Early comparisons cost more than late ones: ask what matters first. The ledger is a file of JSON lines beside the items, of an ending that
+no reader takes for data. Which of its lines count is told by the items themselves: a sketch of each comparison's item names (the smallest
+hashes) finds those that share at least half of the smaller set, so leaving a few items out opens no new account. The same scores compared
+again cost nothing.
 
 A reserve is a share of the items (by hash of the item or its cluster) that ordinary comparisons never see. It may be opened once, for one
 comparison, at the whole ALPHA; the first line of the ledger that names a share fixes it.
@@ -29,7 +30,7 @@ from typing import Any
 from eval.referee import Paired, Verdict, without
 from eval.statistics import ALPHA
 
-FILE = "verdicts.jsonl"
+FILE = "verdicts.ledger"
 POWER_OF_GAMMA = 1.6  # Tian & Ramdas' choice
 ZETA = 2.285765  # of 1.6
 SKETCH = 64  # item hashes that stand for a set

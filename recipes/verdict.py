@@ -6,7 +6,7 @@
 
 The first is the baseline, the others are judged against it, each in one sentence: better, worse, not worse by more than the margin, or
 cannot tell, with how many more items or seeds would. Items are paired by name; clusters, training seeds and repeated samples are
-separate components of variance. Every comparison is recorded in verdicts.jsonl beside the items, and the level it is held against is
+separate components of variance. Every comparison is recorded in verdicts.ledger beside the items, and the level it is held against is
 what earlier ones on the same items left (eval/ledger.py). Exit status, for CI: 0 all are better or within the margin, 3 one is worse, 4
 one can't be told (3 before 4), 1 a mistake. Seconds; runs no model.
 """
@@ -27,7 +27,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--lower-is-better", action="store_true", help="where the metric's name does not say so")
     parser.add_argument("--json", metavar="FILE", help="all numbers as JSON, - for the terminal")
     parser.add_argument(
-        "--ledger", metavar="FILE", help="verdicts.jsonl beside the baseline's items by default; none: unrecorded"
+        "--ledger", metavar="FILE", help="verdicts.ledger beside the baseline's items by default; none: unrecorded"
     )
     parser.add_argument(
         "--reserve", type=float, metavar="SHARE", help="at the first comparison: set items aside, e.g. 0.2"

@@ -118,6 +118,16 @@ def test_an_own_run_gives_its_means_and_ratios_and_a_folder_of_runs_its_seeds(tm
     assert len({row.seed for row in joined.rows}) == 2
 
 
+def test_an_own_runs_ledger_stands_beside_its_held_out_data_and_not_among_them(tmp_path):
+    (tmp_path / "data" / "tasks").mkdir(parents=True)
+    folder = write_run(tmp_path / "runs" / "ppo", quality=0.5)
+    assert read(folder).home == tmp_path / "runs"
+    values = json.loads((folder / "eval.json").read_text())
+    values["suite"]["settings"] = {"benchmarks": ["own"], "include_path": [str(tmp_path / "data" / "tasks")]}
+    (folder / "eval.json").write_text(json.dumps(values))
+    assert read(folder).home == tmp_path / "data"  # a file inside would change the suite's hash
+
+
 def write_csv(path, rows, columns=("item", "score")):
     with path.open("w", newline="") as file:
         writer = csv.writer(file)

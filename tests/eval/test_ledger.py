@@ -58,7 +58,7 @@ def test_a_thousand_sweeps_of_200_variants_that_are_no_better_crown_noise_in_at_
 
 
 def test_comparisons_are_recorded_and_each_stands_against_its_own_level(tmp_path):
-    rng, path = np.random.default_rng(1), tmp_path / "verdicts.jsonl"
+    rng, path = np.random.default_rng(1), tmp_path / "verdicts.ledger"
     base, *variants = models(*(rng.random((5, 80)) < 0.5))
     found = [compare(path, variant, base)[1] for variant in variants]
     assert [spent.number for spent in found] == [1, 2, 3, 4]
@@ -68,7 +68,7 @@ def test_comparisons_are_recorded_and_each_stands_against_its_own_level(tmp_path
 
 
 def test_the_same_scores_again_cost_nothing_and_a_part_of_the_items_opens_no_new_account(tmp_path):
-    rng, path = np.random.default_rng(2), tmp_path / "verdicts.jsonl"
+    rng, path = np.random.default_rng(2), tmp_path / "verdicts.ledger"
     base, one, two = models(*(rng.random((3, 2000)) < 0.5))
     first, again = compare(path, one, base)[1], compare(path, one, base)[1]
     assert again.is_repeat and again.level == first.level and len(path.read_text().splitlines()) == 1
@@ -81,7 +81,7 @@ def test_the_same_scores_again_cost_nothing_and_a_part_of_the_items_opens_no_new
 
 
 def test_the_reserve_is_kept_from_ordinary_comparisons_and_opened_once(tmp_path):
-    rng, path = np.random.default_rng(3), tmp_path / "verdicts.jsonl"
+    rng, path = np.random.default_rng(3), tmp_path / "verdicts.ledger"
     base, one, two = models(*(rng.random((3, 1000)) < 0.5))
     with pytest.raises(ValueError, match="keeps no reserve of these items"):
         compare(path, one, base, is_opening=True)

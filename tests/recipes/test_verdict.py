@@ -45,10 +45,10 @@ def test_json_holds_every_number_and_the_ledger_stands_beside_the_items(files, t
     assert (found["verdict"], found["exit_code"], found["n"]) == ("better", 0, 300)
     assert found["difference"] == pytest.approx(50 / 300) and found["sentence"] in told.err
     assert set(found["variance"]) == {"items", "seeds", "sampling", "total"}
-    assert found["ledger"]["file"] == str(tmp_path / "verdicts.jsonl") and (tmp_path / "verdicts.jsonl").is_file()
+    assert found["ledger"]["file"] == str(tmp_path / "verdicts.ledger") and (tmp_path / "verdicts.ledger").is_file()
     verdict.main([files["old"], files["down"], "--ledger", "none", "--json", str(tmp_path / "out.json")])
     assert json.loads((tmp_path / "out.json").read_text())[0]["ledger"] is None
-    assert len((tmp_path / "verdicts.jsonl").read_text().splitlines()) == 1
+    assert len((tmp_path / "verdicts.ledger").read_text().splitlines()) == 1
 
 
 def test_own_runs_are_judged_in_the_direction_of_their_metric(tmp_path, capsys):
