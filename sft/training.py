@@ -179,8 +179,8 @@ def make_trainer(
         """TRL counts one row's positions where there are B; the state's own count is right, and survives a resume."""
 
         def on_log(self, args, state, control, logs=None, **kwargs):
-            if logs and "num_tokens" in logs:
-                logs["num_tokens"] = state.num_input_tokens_seen
+            for name in {"num_tokens", "eval_num_tokens"} & set(logs or ()):
+                logs[name] = state.num_input_tokens_seen
 
     keep_freed_memory()
     padded = with_padding(tokenizer, padding_id(tokenizer))  # tokens are counted by what is not padding
