@@ -166,8 +166,9 @@ def refuse_written_list(text: object, name: str) -> None:
         )
 
 
-def check_prompt(prompt: object, name: str = "prompt") -> None:
-    """Raise ValueError unless a prompt is text, or a list of messages with role and text, and not empty. A template may refuse more."""
+def check_prompt(prompt: object, name: str = "prompt", tokenizer: PreTrainedTokenizerBase | None = None) -> None:
+    """Raise ValueError unless a prompt is text, or a list of messages with role and text, and not empty; with a tokenizer also where its
+    chat template refuses the prompt."""
     if not isinstance(prompt, (str, list, tuple)):
         raise ValueError(
             f"field '{name}' must be text or a list of messages, found {type(prompt).__name__} {str(prompt)[:40]}"
@@ -181,6 +182,11 @@ def check_prompt(prompt: object, name: str = "prompt") -> None:
             raise ValueError(
                 f"field '{name}': message {number} must be {{'role': ..., 'content': text}}, found {str(message)[:60]}"
             )
+    if tokenizer is not None:
+        try:
+            render_prompt(tokenizer, prompt)
+        except ValueError as error:
+            raise ValueError(f"field '{name}': {error}") from None
 
 
 def answer_text(tokenizer: PreTrainedTokenizerBase, prompt: str | Sequence[Message], answer: str) -> str:

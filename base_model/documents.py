@@ -55,7 +55,8 @@ class Source:
 
 def read_like(source: Source, path: str) -> Source:
     """Another path beside a source, its rows under the same names and with the same care. A split may stand behind the path."""
-    return Source(path, columns=source.columns, separator=source.separator, on_bad_rows=source.on_bad_rows)
+    kept = {name: getattr(source, name) for name in ("columns", "separator", "on_bad_rows", "raw_prompts")}
+    return Source(path, **kept)
 
 
 @dataclass(frozen=True)

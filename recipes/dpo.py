@@ -64,8 +64,10 @@ def main(argv: list[str] | None = None) -> Path:
     run = Run.start("dpo", run_config, (config, data, training, lora), parents=parents, data=files)
     counts: Counter[str] = Counter()
     with run.checking():
-        pairs = read_preferences(data.source, counts=counts)
-        heldout = read_preferences(read_like(data.source, config.heldout)) if config.heldout else []
+        tokenizer = load_tokenizer(config.model)
+        pairs = read_preferences(data.source, counts=counts, tokenizer=tokenizer)
+        held_out = read_like(data.source, config.heldout) if config.heldout else None
+        heldout = read_preferences(held_out, tokenizer=tokenizer) if held_out else []
     if not run.is_trained:
         train(run, config, training, lora, pairs, counts)
     if heldout and run.is_main:

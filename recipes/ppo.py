@@ -74,8 +74,9 @@ def main(argv: list[str] | None = None) -> Path:
     with run.checking():
         tokenizer = load_tokenizer(config.model)
         reward = RewardModel.load(config.reward_model)
-        prompts = read_prompts(data.source)
-        heldout = read_prompts(read_like(data.source, config.heldout), config.heldout_rows) if config.heldout else None
+        prompts = read_prompts(data.source, tokenizer)
+        held_out = read_like(data.source, config.heldout) if config.heldout else None
+        heldout = read_prompts(held_out, tokenizer, config.heldout_rows) if held_out else None
         judges = resolve(config.judges)
     reward.cut_long_prompts()
     if not run.is_trained:
@@ -94,9 +95,9 @@ def main(argv: list[str] | None = None) -> Path:
     return run.finish(judges={"reward_model": reward.score}, reference=config.model)
 
 
-def read_prompts(source: Source, at_most: int | None = None) -> list[dict[str, Any]]:
-    """The rows of a source, the first `at_most` of them."""
-    rows = read_rows(source, ("prompt",), check=lambda fields: check_prompt(fields["prompt"]))
+def read_prompts(source: Source, tokenizer: Any, at_most: int | None = None) -> list[dict[str, Any]]:
+    """The rows of a source, the first `at_most` of them. Raises BadRows for a prompt that the chat template refuses."""
+    rows = read_rows(source, ("prompt",), check=lambda fields: check_prompt(fields["prompt"], tokenizer=tokenizer))
     return [row.fields for row in islice(rows, at_most)]
 
 

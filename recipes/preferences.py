@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.run.cli import command, parse
-from recipes.run.finetune import DataConfig
+from recipes.run.finetune import DataConfig, load_tokenizer
 from recipes.run.run import Run, RunConfig
 
 
@@ -107,7 +107,10 @@ def read_prompts(data: DataConfig, config: PreferencesConfig, seed: int) -> list
     from base_model.documents import read_rows
     from reward.preferences import prompt_key
 
-    found = read_rows(data.source, ("prompt",), check=lambda fields: check_prompt(fields["prompt"]))
+    tokenizer = load_tokenizer(config.model)
+    found = read_rows(
+        data.source, ("prompt",), check=lambda fields: check_prompt(fields["prompt"], tokenizer=tokenizer)
+    )
     rows = list({prompt_key(row.fields["prompt"]): row.fields for row in found}.values())
     if not rows:
         raise ValueError(f"{data.data} holds no prompts")

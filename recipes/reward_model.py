@@ -99,11 +99,13 @@ def read_pairs(run, data: DataConfig, config: RewardModelConfig, training, token
     from reward.train import fitting_pairs
 
     counts: dict[str, Counter[str]] = {"data": Counter(), "train": Counter(), "heldout": Counter()}
-    pairs = read_preferences(data.source, counts=counts["data"])
+    pairs = read_preferences(data.source, counts=counts["data"], tokenizer=tokenizer)
     if config.heldout is None:
         train, heldout = split_by_prompt(pairs, config.heldout_fraction, run.config.seed)
     else:
-        heldout = read_preferences(read_like(data.source, config.heldout), counts=counts["heldout"])
+        heldout = read_preferences(
+            read_like(data.source, config.heldout), counts=counts["heldout"], tokenizer=tokenizer
+        )
         train = without_heldout(pairs, heldout, counts["train"])
     limit, cut = longest_row(config, training), training.cut_long_prompts
     train, heldout = (

@@ -207,10 +207,13 @@ def _pairs_of_list(fields: Mapping[str, Any], counts: Counter[str]) -> list[Pref
     return pairs
 
 
-def read_preferences(source: Source | str, *, counts: Counter[str] | None = None) -> list[Preference]:
+def read_preferences(
+    source: Source | str, *, counts: Counter[str] | None = None, tokenizer: Any = None
+) -> list[Preference]:
     """All sound pairs of a source (a path will do), in order; what was left out is in `counts`, under this module's names.
 
     Where there are several files, a row that names no kind has its file's name for one.
+    tokenizer: whose chat template a prompt must pass, else the row is a bad one.
     Raises BadRows for a row in no form (file, line, what is wrong, how many more), unless the source skips bad rows;
     FileNotFoundError if there is nothing there; ValueError if no pair is left."""
     source = Source(source) if isinstance(source, str) else source
@@ -220,7 +223,8 @@ def read_preferences(source: Source | str, *, counts: Counter[str] | None = None
 
     def check(fields: Mapping[str, Any]) -> None:
         with suppress(DifferentPrompts):  # counted below: a fact about the data, not a row that cannot be read
-            pairs_of(fields, Counter())
+            for pair in pairs_of(fields, Counter())[:1]:  # all have one prompt
+                check_prompt(pair["prompt"], tokenizer=tokenizer)
 
     files = list_files(source)
     parts = [(replace(source, path=str(file)), {"kind": file.name.split(".")[0]}) for file in files if len(files) > 1]
