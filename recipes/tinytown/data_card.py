@@ -28,7 +28,7 @@ ABOUT = {
     "domain_heldout.jsonl": "the same for the clinic",
     "instructions.jsonl": "for training: {messages, kind, record, demonstrator}; record is a JSON string for the rubric",
     "instructions_careful.jsonl": "those of them that a careful demonstrator answered",
-    "rhymes.jsonl": "counting rhymes, for a base model to start with: {text}",
+    "rhymes.jsonl": "counting rhymes and memory games, for a base model to start with: {text}",
     "prompts.jsonl": "prompts to sample answers to: {prompt, kind, record}; none of them in instructions.jsonl",
     "instructions_heldout.jsonl": "to measure on: {prompt, completion, kind, record}",
     "prompts_heldout.jsonl": "to measure on: {prompt, kind, record}",

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from random import Random
 from zlib import crc32
@@ -16,7 +17,7 @@ from recipes.tinytown.breadth import BREADTHS, FULL, Breadth
 from recipes.tinytown.demonstrators import CAREFUL, demonstrate
 from recipes.tinytown.instructions import Task, draw_task
 from recipes.tinytown.overlap import HeldOutPhrases
-from recipes.tinytown.rhymes import rhymes
+from recipes.tinytown.rhymes import memory_games, rhymes
 from recipes.tinytown.shapes import Shape, shapes_of
 from recipes.tinytown.telling import Scene
 
@@ -32,7 +33,7 @@ class WorldConfig:
     instructions: int = 7_000  # rows of instructions.jsonl
     careless: float = 0.0  # share of them that a careless demonstrator answered; the careful ones are in instructions_careful.jsonl too
     prompts: int = 3_000  # rows of prompts.jsonl
-    rhymes: int = 12_000  # rows of rhymes.jsonl
+    rhymes: int = 12_000  # rows of rhymes.jsonl, half of them memory games
     heldout_documents: int = 200  # rows of general_heldout.jsonl, and of domain_heldout.jsonl
     heldout_instructions: int = 300  # rows of instructions_heldout.jsonl
     heldout_prompts: int = 600  # rows of prompts_heldout.jsonl
@@ -107,7 +108,9 @@ def write_world(
                         states.write(_line({"id": row["id"], **state}))
                     progress(done + is_domain * counts[0], config.documents)
     _write_tasks(out, config, seed, phrases, held_out)
-    _write_rows(out / "rhymes.jsonl", ({"text": text} for text in rhymes(seed, config.rhymes, breadth)))
+    games = memory_games(seed, config.rhymes // 2, breadth)
+    counted = rhymes(seed, config.rhymes - config.rhymes // 2, breadth)
+    _write_rows(out / "rhymes.jsonl", ({"text": text} for text in chain(games, counted)))
     rows = {
         **dict(zip(("general", "domain"), counts, strict=True)),
         "rhymes": config.rhymes,

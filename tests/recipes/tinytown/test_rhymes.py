@@ -1,5 +1,7 @@
+import re
+
 from recipes.tinytown import lexicon
-from recipes.tinytown.rhymes import rhymes
+from recipes.tinytown.rhymes import memory_games, rhymes
 from recipes.tinytown.world import is_reserved_pair
 
 
@@ -29,3 +31,25 @@ def test_no_rhyme_holds_a_reserved_pair_and_the_seed_fixes_them():
             text
         )
     assert texts == list(rhymes(2, 3000)) != list(rhymes(3, 3000))
+
+
+def test_a_memory_game_asks_for_every_fact_that_it_told_and_the_answer_is_that_fact():
+    for text in memory_games(1, 300):
+        parts = re.findall(r"[^.?]+[.?]", text)
+        told = parts[: next(i for i, part in enumerate(parts) if part.endswith("?"))]
+        told, asked, answers = (
+            [part.strip() for part in of] for of in (told, parts[len(told) :: 2], parts[len(told) + 1 :: 2])
+        )
+        assert 2 <= len(told) <= 4 and sorted(told) == sorted(answers)
+        for question, fact in zip(asked, answers, strict=True):
+            name, rest = fact.rstrip(".").split(" ", 1)
+            what = f" {rest.split(' ')[-1]}"
+            assert question.endswith("?") and (name in question) != (f"{what}?" in question)  # from one side or the other
+            assert sum(f"{what}." in other for other in told) == 1  # one answer alone is right
+
+
+def test_no_memory_game_holds_a_reserved_pair_and_the_seed_fixes_them():
+    texts = list(memory_games(2, 3000))
+    owned = [(name, thing) for text in texts for name, thing in re.findall(r"(\w+) has an? \w+ ([a-z ]+)\.", text)]
+    assert len(owned) > 3000 and not any(is_reserved_pair(*pair) for pair in owned)
+    assert texts == list(memory_games(2, 3000)) != list(memory_games(3, 3000))
