@@ -44,7 +44,9 @@ def test_a_memory_game_asks_for_every_fact_that_it_told_and_the_answer_is_that_f
         for question, fact in zip(asked, answers, strict=True):
             name, rest = fact.rstrip(".").split(" ", 1)
             what = f" {rest.split(' ')[-1]}"
-            assert question.endswith("?") and (name in question) != (f"{what}?" in question)  # from one side or the other
+            assert question.endswith("?") and (name in question) != (
+                f"{what}?" in question
+            )  # from one side or the other
             assert sum(f"{what}." in other for other in told) == 1  # one answer alone is right
 
 
