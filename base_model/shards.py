@@ -274,28 +274,27 @@ class CurriculumLoader:
 
 @dataclass(frozen=True)
 class SideBySide:
-    """Batches whose first rows come from one loader and whose last rows from another: two corpora at a fixed ratio."""
+    """Batches whose rows come from several loaders, in their order: corpora at the ratio of the loaders' batch sizes."""
 
-    first: ShardLoader
-    second: ShardLoader
+    loaders: tuple[ShardLoader, ...]
 
     @property
     def batch_size(self) -> int:
-        return self.first.batch_size + self.second.batch_size
+        return sum(loader.batch_size for loader in self.loaders)
 
     @property
     def context_length(self) -> int:
-        return self.first.context_length
+        return self.loaders[0].context_length
 
     @property
     def windows(self) -> int:
-        return self.first.windows + self.second.windows
+        return sum(loader.windows for loader in self.loaders)
 
     def batch(self, step: int) -> dict[str, torch.Tensor]:
         import torch
 
-        one, other = self.first.batch(step), self.second.batch(step)
-        return {name: torch.cat([one[name], other[name]]) for name in one}
+        batches = [loader.batch(step) for loader in self.loaders]
+        return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
 
 
 def permute(i: int, n: int, keys: tuple[int, ...]) -> int:

@@ -33,6 +33,12 @@ class TextConfig:
     lead_in_steps: int = field(
         default=0, metadata={"help": "steps on the lead-in shards (<tokenizer>/lead_in) before all others"}
     )
+    lead_in_share: float = field(
+        default=0.0,
+        metadata={
+            "help": "of the rows of all later steps, which go on with the lead-in: what is not practised is forgotten"
+        },
+    )
     conversation_steps: int = field(
         default=0,
         metadata={"help": "last steps, in which part of each batch is conversations (<tokenizer>/conversations)"},
@@ -45,8 +51,11 @@ class TextConfig:
     def __post_init__(self) -> None:
         if min(self.lead_in_steps, self.conversation_steps) < 0:
             raise ValueError("lead_in_steps and conversation_steps must not be negative")
-        if not 0 < self.conversation_share <= 1:
-            raise ValueError(f"conversation_share is {self.conversation_share}; it must be above 0 and at most 1")
+        if not 0 < self.conversation_share <= 1 - self.lead_in_share <= 1:
+            raise ValueError(
+                f"lead_in_share {self.lead_in_share} must not be negative, conversation_share {self.conversation_share} must be above 0, "
+                "and both together at most 1"
+            )
 
 
 @dataclass(frozen=True)
@@ -159,15 +168,15 @@ def main(argv: list[str] | None = None) -> Path | None:
     )
 
 
-def side_corpora(text: TextConfig) -> dict[str, int]:
-    """Folder of shards beside the main ones, below the tokenizer's -> steps that read from it."""
-    return {"lead_in": text.lead_in_steps, "conversations": text.conversation_steps}
+def side_corpora(text: TextConfig) -> dict[str, bool]:
+    """Folder of shards beside the main ones, below the tokenizer's -> whether the run reads it."""
+    return {"lead_in": text.lead_in_steps > 0 or text.lead_in_share > 0, "conversations": text.conversation_steps > 0}
 
 
 def curriculum(text: TextConfig, shards: Path, training: PretrainConfig, context_length: int, rows: int, place: dict):
-    """The loader of a run: the lead-in, then the text, then text and conversations side by side; just the text without either.
+    """The loader of a run: the lead-in, then the text, then text and conversations, each with the lead-in's share; just the text without.
 
-    Raises ValueError if no step is left for the text alone."""
+    rows: of a micro-batch. Raises ValueError if no step is left for the text alone."""
     from base_model.shards import CurriculumLoader, ShardLoader, SideBySide
 
     alone = training.steps - text.lead_in_steps - text.conversation_steps
@@ -175,21 +184,27 @@ def curriculum(text: TextConfig, shards: Path, training: PretrainConfig, context
         raise ValueError(
             f"lead_in_steps {text.lead_in_steps} and conversation_steps {text.conversation_steps} leave none of {training.steps} steps"
         )
-    phases = [(ShardLoader(shards, context_length, rows, **place), alone)]
-    main = 0
+    folders = {"text": shards, **{name: Path(text.tokenizer, name) for name in side_corpora(text)}}
+
+    def mixed(phase: int, **shares: float):
+        """Rows of several corpora, in each phase in another order; the text has what the others leave."""
+        counts = {name: max(1, round(rows * share)) for name, share in shares.items() if share}
+        counts["text"] = rows - sum(counts.values())
+        seeded = {**place, "seed": place["seed"] + phase}
+        return SideBySide(
+            tuple(
+                ShardLoader(folders[name], context_length, count, **seeded) for name, count in counts.items() if count
+            )
+        )
+
+    phases = []
     if text.lead_in_steps:
-        lead_in = ShardLoader(Path(text.tokenizer, "lead_in"), context_length, rows, **place)
-        phases.insert(0, (lead_in, text.lead_in_steps))
-        main = 1
+        phases.append((mixed(0, lead_in=1.0), text.lead_in_steps))
+    phases.append((mixed(0, lead_in=text.lead_in_share), alone))
     if text.conversation_steps:
-        said = round(rows * text.conversation_share)
-        last = ShardLoader(Path(text.tokenizer, "conversations"), context_length, max(said, 1), **place)
-        if 0 < said < rows:
-            others = {**place, "seed": place["seed"] + 1}  # another order than the steps before
-            last = SideBySide(ShardLoader(shards, context_length, rows - said, **others), last)
+        last = mixed(1, lead_in=text.lead_in_share, conversations=text.conversation_share)
         phases.append((last, text.conversation_steps))
-    if len(phases) == 1:
-        return phases[0][0]
+    main = min(1, text.lead_in_steps)
     return CurriculumLoader(tuple((loader, steps * training.accumulation) for loader, steps in phases), main)
 
 

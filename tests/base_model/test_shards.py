@@ -259,12 +259,14 @@ def test_phases_of_a_curriculum_are_read_in_turn_each_from_its_start(folder):
 def test_two_corpora_side_by_side_give_each_their_rows(folder):
     """Over two ranks the rows are those of one process: each loader shares out its own."""
     first, second = ShardLoader(folder, 8, 4, seed=1), ShardLoader(folder, 8, 2, seed=2)
-    whole = SideBySide(first, second)
+    whole = SideBySide((first, second))
     assert (whole.batch_size, whole.context_length, whole.windows) == (6, 8, first.windows + second.windows)
     ranks = [
         SideBySide(
-            ShardLoader(folder, 8, 2, seed=1, rank=rank, world_size=2),
-            ShardLoader(folder, 8, 1, seed=2, rank=rank, world_size=2),
+            (
+                ShardLoader(folder, 8, 2, seed=1, rank=rank, world_size=2),
+                ShardLoader(folder, 8, 1, seed=2, rank=rank, world_size=2),
+            )
         )
         for rank in range(2)
     ]
