@@ -65,5 +65,7 @@ def memory_games(seed: int, count: int, breadth: Breadth = FULL) -> Iterator[str
 
 
 def _names(breadth: Breadth) -> list[str]:
-    told_of = {person.name for person in breadth.town().people}
+    """Of those whom texts are about, and of those whom only held-out texts know: their names are words, and say nothing about them."""
+    town = breadth.town()
+    told_of = {person.name for person in (*town.people, *town.held_out_people)}
     return [name for name in lexicon.FEMALE_NAMES + lexicon.MALE_NAMES if name in told_of]
