@@ -274,13 +274,23 @@ class CurriculumLoader:
 
 @dataclass(frozen=True)
 class SideBySide:
-    """Batches whose rows come from several loaders, in their order: corpora at the ratio of the loaders' batch sizes."""
+    """Batches whose rows come from several loaders, in their order: corpora at the ratio of the loaders' batch sizes.
+
+    The loaders read the rows of all ranks; rank r of world_size keeps its share of them, in order, so the ranks together have the same
+    rows whatever their number. Raises ValueError where the rows do not divide by world_size."""
 
     loaders: tuple[ShardLoader, ...]
+    rank: int = 0
+    world_size: int = 1
+
+    def __post_init__(self) -> None:
+        rows = sum(loader.batch_size for loader in self.loaders)
+        if rows % self.world_size:
+            raise ValueError(f"{rows} rows side by side do not divide by {self.world_size} processes")
 
     @property
     def batch_size(self) -> int:
-        return sum(loader.batch_size for loader in self.loaders)
+        return sum(loader.batch_size for loader in self.loaders) // self.world_size
 
     @property
     def context_length(self) -> int:
@@ -294,7 +304,8 @@ class SideBySide:
         import torch
 
         batches = [loader.batch(step) for loader in self.loaders]
-        return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+        own = slice(self.rank * self.batch_size, (self.rank + 1) * self.batch_size)
+        return {name: torch.cat([batch[name] for batch in batches])[own] for name in batches[0]}
 
 
 def permute(i: int, n: int, keys: tuple[int, ...]) -> int:

@@ -188,14 +188,20 @@ def curriculum(text: TextConfig, shards: Path, training: PretrainConfig, context
 
     def mixed(phase: int, **shares: float):
         """Rows of several corpora, in each phase in another order; the text has what the others leave."""
-        counts = {name: max(1, round(rows * share)) for name, share in shares.items() if share}
-        counts["text"] = rows - sum(counts.values())
-        seeded = {**place, "seed": place["seed"] + phase}
-        return SideBySide(
-            tuple(
-                ShardLoader(folders[name], context_length, count, **seeded) for name, count in counts.items() if count
+        of_all = rows * place["world_size"]
+        counts = {name: round(of_all * share) for name, share in shares.items() if share}
+        if any(abs(of_all * shares[name] - count) > 1e-6 for name, count in counts.items()):
+            told = ", ".join(f"{name} {share}" for name, share in shares.items() if share)
+            raise ValueError(
+                f"a batch of {of_all} rows has no whole number of rows for the shares {told}; change one of them"
             )
+        counts["text"] = of_all - sum(counts.values())
+        loaders = (
+            ShardLoader(folders[name], context_length, count, seed=place["seed"] + phase)
+            for name, count in counts.items()
+            if count
         )
+        return SideBySide(tuple(loaders), place["rank"], place["world_size"])
 
     phases = []
     if text.lead_in_steps:

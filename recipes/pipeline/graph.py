@@ -33,7 +33,7 @@ DATA_RECIPES = ("tinytown", "real_data", "clean", "tokenizer")  # they train not
 TRAINING_RECIPES = ("pretrain", "domain_sft", "lora_sft", "reward_model", "ppo", "dpo")  # they run on many processes
 SELF = "self"
 REFERENCE = re.compile(r"\{(\w+)\}")
-STAGE_KEYS = ("recipe", "config", "set", "after", "seeded", "expected_s", "expected_gib", "compared")
+STAGE_KEYS = ("recipe", "config", "set", "after", "seeded", "expected_s", "expected_gib", "compared", "processes")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,9 @@ class PipelineConfig:
     output_dir: str = field(metadata={"help": "folder of all runs, e.g. runs/tiny"})
     stages: dict = field(
         default_factory=dict,
-        metadata={"help": "name -> {recipe, config, set, after, seeded, expected_s, expected_gib, compared}"},
+        metadata={
+            "help": "name -> {recipe, config, set, after, seeded, expected_s, expected_gib, compared, processes}"
+        },
     )
     baseline: str | None = field(default=None, metadata={"help": "stage that aligned variants are compared with"})
     seed: int = 1
@@ -99,6 +101,7 @@ class Stage:
     expected_s: float | None = None
     expected_gib: float | None = None
     compared: bool = False
+    processes: int = 1  # that it trains on where this many cores are its own; 2 of one thread do more than 1 of two
 
     @property
     def module(self) -> str:
@@ -168,6 +171,11 @@ def ordered(config: PipelineConfig) -> list[str]:
             raise ValueError(f"stage name '{name}' must be letters, digits, _ and - (it names a folder)")
         reject_unknown(list(entry), STAGE_KEYS, f"stage '{name}'")
         reject_unknown([entry["recipe"]], list(RECIPES), f"stage '{name}', recipe")
+        processes = entry.get("processes", 1)
+        if type(processes) is not int or processes < 1:
+            raise ValueError(f"stage '{name}': processes is {processes!r}; it must be a whole number of at least 1")
+        if processes > 1 and entry["recipe"] not in TRAINING_RECIPES:
+            raise ValueError(f"stage '{name}' has processes, but its recipe {entry['recipe']} runs on one alone")
         graph[name] = _parents(entry)
         reject_unknown(sorted(graph[name]), list(config.stages), f"stage '{name}', a reference to a stage")
     for chosen in (config.from_stage, config.only, config.baseline):
@@ -214,6 +222,7 @@ def build(config: PipelineConfig) -> list[Stage]:
                     expected_s=entry.get("expected_s"),
                     expected_gib=entry.get("expected_gib"),
                     compared=entry.get("compared", False),
+                    processes=entry.get("processes", 1),
                 )
             )
     return stages

@@ -18,19 +18,25 @@ import yaml
 
 from base_model.checkpoints import write_text_atomically
 from base_model.forks import cores
+from recipes.pipeline.fingerprint import ROOT
 from recipes.pipeline.graph import Decision, Stage, compare_with_disk, estimate
 from recipes.pipeline.table import StageTable
 from recipes.run.folder import AlreadyFinished, OtherSettings
 from recipes.run.process import POLL_S, LaunchedProcess, RecipeProcess, end_all
 
+DDP = ROOT / "recipes" / "configs" / "accelerate" / "ddp.yaml"  # of a stage with `processes`
 USUAL_GIB = 2.0  # of a stage whose memory nobody has measured or told
 
 
 def default_jobs() -> int:
     """As many stages as there are cores; one on an accelerator, whose memory a stage may want for itself."""
-    from base_model.precision import find_device
+    return cores() if _on_cpu() else 1
 
-    return cores() if find_device().type == "cpu" else 1
+
+def _on_cpu() -> bool:
+    from base_model.precision import find_device  # late: loads torch
+
+    return find_device().type == "cpu"
 
 
 def threads_of(stages: Sequence[Stage]) -> dict[Path, int]:
@@ -164,6 +170,9 @@ class _Schedule:
     def _process(self, stage: Stage, arguments: list[str], log: Path) -> RecipeProcess | LaunchedProcess:
         if self.launch and stage.is_training:
             return self.launch(stage.module, arguments, log)
+        processes = min(stage.processes, self.threads[stage.folder])
+        if processes > 1 and _on_cpu():
+            return LaunchedProcess(stage.module, arguments, log, accelerate_config=str(DDP), processes=processes)
         return RecipeProcess(stage.module, arguments, log, threads=self.threads[stage.folder])
 
     def _end(self, job: _Job) -> None:

@@ -1,5 +1,6 @@
 """Run a recipe in a process of its own, with the slow imports already done: output to a file, the failure as one line."""
 
+import ctypes
 import importlib
 import json
 import multiprocessing
@@ -17,6 +18,7 @@ from types import ModuleType
 
 from recipes.run.cli import FAILURE_FILE, one_line
 
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PRELOADED = ("torch", "transformers", "datasets", "trl", "peft", "accelerate")
 POLL_S = 0.2  # between two looks at a process
 _context = multiprocessing.get_context("forkserver")
@@ -129,7 +131,11 @@ class LaunchedProcess:
             self.reason.unlink(missing_ok=True)
             environment = {**os.environ, FAILURE_FILE: str(self.reason)}
             self.process = subprocess.Popen(
-                [sys.executable, "-m", *line], stdout=output, stderr=subprocess.STDOUT, env=environment
+                [sys.executable, "-m", *line],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                preexec_fn=_end_with_starter if sys.platform == "linux" else None,
             )
 
     def is_running(self) -> bool:
@@ -164,6 +170,11 @@ def _end_with_parent() -> None:
     """Leave as by Ctrl-C when the process that asked for this stage is gone, killed say: nobody would hear of the result."""
     multiprocessing.parent_process().join()
     os.kill(os.getpid(), signal.SIGINT)
+
+
+def _end_with_starter() -> None:
+    """In a launcher, before it starts: it gets SIGTERM, and ends its processes, when the process that started it is gone, killed say."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _child(module: str, arguments: list[str], log: str, sending, threads: int | None) -> None:

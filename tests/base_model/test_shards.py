@@ -256,21 +256,14 @@ def test_phases_of_a_curriculum_are_read_in_turn_each_from_its_start(folder):
         CurriculumLoader(((first, 1), (ShardLoader(folder, 8, 3), 1)))
 
 
-def test_two_corpora_side_by_side_give_each_their_rows(folder):
-    """Over two ranks the rows are those of one process: each loader shares out its own."""
+def test_two_corpora_side_by_side_give_each_their_rows_and_every_number_of_ranks_the_same(folder):
     first, second = ShardLoader(folder, 8, 4, seed=1), ShardLoader(folder, 8, 2, seed=2)
     whole = SideBySide((first, second))
     assert (whole.batch_size, whole.context_length, whole.windows) == (6, 8, first.windows + second.windows)
-    ranks = [
-        SideBySide(
-            (
-                ShardLoader(folder, 8, 2, seed=1, rank=rank, world_size=2),
-                ShardLoader(folder, 8, 1, seed=2, rank=rank, world_size=2),
-            )
-        )
-        for rank in range(2)
-    ]
     for name, rows in whole.batch(5).items():
         assert torch.equal(rows, torch.cat([first.batch(5)[name], second.batch(5)[name]]))
-        shared = torch.cat([rank.batch(5)[name] for rank in ranks])[[0, 1, 3, 4, 2, 5]]
-        assert torch.equal(rows, shared)
+        for ranks in (2, 3):
+            shared = [SideBySide((first, second), rank, ranks).batch(5)[name] for rank in range(ranks)]
+            assert torch.equal(rows, torch.cat(shared))
+    with pytest.raises(ValueError, match="6 rows side by side do not divide by 4 processes"):
+        SideBySide((first, second), 0, 4)

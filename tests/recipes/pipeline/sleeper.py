@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -31,3 +32,7 @@ def main(arguments: list[str]) -> None:
         "peak_memory_bytes": {"host": 2**20},
     }
     (folder / "manifest.json").write_text(json.dumps(record))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,9 +1,16 @@
 """Stages side by side: who runs beside whom, with how many threads, and what a failure or Ctrl-C leaves."""
 
+import dataclasses
 import multiprocessing
+import subprocess
+import sys
+import time
 
+import psutil
 import pytest
+import yaml
 
+from recipes.pipeline.fingerprint import ROOT
 from recipes.pipeline.graph import Stage, compare_with_disk
 from recipes.pipeline.schedule import run_all, threads_of
 from recipes.pipeline.table import StageTable, wall_s
@@ -85,6 +92,48 @@ def test_a_launched_stage_says_the_class_of_its_error_too(tmp_path):
         LaunchedProcess("recipes.tinytown", arguments, tmp_path / "log.txt", accelerate_config=config, processes=1)
     )
     assert failure.kind == "ValueError" and "holds files that no run made" in failure
+
+
+def test_a_stage_with_processes_is_launched_on_so_many_where_it_has_the_cores(tmp_path, monkeypatch):
+    started = []
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr(
+        "recipes.pipeline.schedule.LaunchedProcess", lambda *given, **how: started.append(how) or Ended()
+    )
+    for have, asked in ((4, 3), (2, 3), (1, 2)):
+        monkeypatch.setattr("recipes.pipeline.schedule.cores", lambda: have)  # noqa: B023 - called in this turn
+        one = dataclasses.replace(stage(tmp_path, f"on{have}", takes_s=0), processes=asked)
+        run(tmp_path, [one], jobs=1)
+    assert [how["processes"] for how in started] == [3, 2]  # on one core it is a process like any other
+    assert all(how["accelerate_config"].endswith("recipes/configs/accelerate/ddp.yaml") for how in started)
+
+
+class Ended:
+    """A process that ended well."""
+
+    is_running = failure = lambda self: None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent is gone")
+def test_a_launched_stage_does_not_outlive_the_one_who_started_it(tmp_path):
+    """kill -9 of the starter: launcher and processes are gone seconds later; without it they would train on, and nobody would know."""
+    settings, log = tmp_path / "settings.yaml", tmp_path / "log.txt"
+    settings.write_text(yaml.safe_dump({"output_dir": str(tmp_path / "out"), "takes_s": 60}))
+    code = (
+        "import time; from pathlib import Path; from recipes.run.process import LaunchedProcess\n"
+        f"how = dict(accelerate_config='recipes/configs/accelerate/ddp.yaml', processes=1)\n"
+        f"arguments = ['--config', {str(settings)!r}]\n"
+        f"launched = LaunchedProcess('tests.recipes.pipeline.sleeper', arguments, Path({str(log)!r}), **how)\n"
+        "print(launched.process.pid, flush=True); time.sleep(60)"
+    )
+    starter = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    launcher = psutil.Process(int(starter.stdout.readline()))
+    while not (tmp_path / "out").is_dir():
+        time.sleep(0.1)
+    running = [launcher, *launcher.children(recursive=True)]
+    starter.kill()
+    starter.wait()
+    assert psutil.wait_procs(running, timeout=20)[1] == []
 
 
 def test_ctrl_c_ends_every_stage_that_runs(tmp_path, monkeypatch):
