@@ -127,7 +127,13 @@ def _clean(data: Path, parents: Path, size: float) -> dict[str, Any]:
 
 
 def _tokenize(data: Path, parents: Path, size: float) -> dict[str, Any]:
-    texts = {"data": f"{data}/general.jsonl", "validation_data": None, "lead_in_data": None}
+    texts = {
+        "data": f"{data}/general.jsonl",
+        "validation_data": None,
+        "lead_in_data": None,
+        "conversations": None,
+        "tokenizer_data": [],
+    }
     return {key: value for key, value in (_tiny("tokenizer") | texts).items() if value and "shards" not in key}
 
 
@@ -137,7 +143,17 @@ def _loading(data: Path, parents: Path, size: float) -> dict[str, Any]:
 
 def _pretrain(data: Path, parents: Path, size: float) -> dict[str, Any]:
     own = {"tokenizer": f"{parents}/tokenizer", "shards": f"{data}/shards", "steps": max(1, round(12 * size))}
-    return _tiny("pretrain", **own, lead_in_steps=0, warmup_steps=0, eval_every=0, save_every=0, sample_every=0)
+    return _tiny(
+        "pretrain",
+        **own,
+        lead_in_steps=0,
+        lead_in_share=0.0,
+        conversation_steps=0,
+        warmup_steps=0,
+        eval_every=0,
+        save_every=0,
+        sample_every=0,
+    )
 
 
 def _domain_sft(data: Path, parents: Path, size: float) -> dict[str, Any]:

@@ -152,14 +152,9 @@ def continue_story(t: Tasker) -> Task:
     ask = t.pick("Continue this story:", "How does this go on?", "Please finish this story:", "What happens next?")
     thing = scene.cast["t"].noun if "t" in scene.cast and scene.cast["t"].noun in rest else None
     must = [[*_people(scene), "he", "she", "they"]] + ([[thing, "it"]] if thing else [])
-    record = {
-        "kind": "continue",
-        "expect": "answer",
-        "must": must,
-        "people": _people(scene),
-        "words": [10, 50],
-        "source": beginning,
-    }
+    record = {"kind": "continue", "expect": "answer", "must": must, "words": [10, 50], "source": beginning}
+    if all(name in beginning for name in _people(scene)):  # else somebody is still to come, and may be anybody
+        record["people"] = _people(scene)
     return Task("continue", user(f"{ask} {beginning}"), rest, record)
 
 

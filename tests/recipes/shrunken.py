@@ -27,6 +27,7 @@ SHRUNK = {  # stage -> settings on top of the shipped ones
         "preset": "llama-1m",
         "steps": 12,
         "lead_in_steps": 2,
+        "conversation_steps": 3,
         "batch_size": 8,
         "compile": False,
         "eval_every": 0,
@@ -60,7 +61,7 @@ SHRUNK = {  # stage -> settings on top of the shipped ones
 LAPTOP_SHRUNK = {  # what differs on the laptop's data: conversations are longer, and there are few in so little of them
     "data": {"heldout_share": 0.15, "most_characters": 500, "most_prompt_characters": 200},
     "tokenizer": {"vocab_size": 1500},
-    "base": {**SHRUNK["base"], "lead_in_steps": 0},
+    "base": {**SHRUNK["base"], "lead_in_steps": 0, "conversation_steps": 0},
     "gold_model": {"per_device_train_batch_size": 8, "num_train_epochs": 0.5},
 }
 

@@ -3,12 +3,15 @@
 
 import json
 import string
+from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recipes.tinytown.breadth import BREADTHS
 from recipes.tinytown.form import faults
+from recipes.tinytown.instructions import Tasker, continue_story
 from recipes.tinytown.rubric import gold_judge, score
 from recipes.tinytown.world import the_town
 
@@ -280,3 +283,17 @@ def test_every_reference_answer_is_worth_nearly_everything():
         totals.append(score(task.record, task.completion).total)
         assert totals[-1] >= 0.6, (task.prompt, task.completion, task.record, faults(task.completion))
     assert sum(totals) / len(totals) > 0.98
+
+
+def test_who_comes_into_a_story_that_goes_on_may_be_anybody_unless_all_are_there_already():
+    """Of 400 tasks: where the reference brings in somebody new, somebody else does as well; where all are there, a stranger is wrong."""
+    rng, seen = Random(5), {True: 0, False: 0}
+    for _ in range(400):
+        task = continue_story(Tasker(rng, is_held_out=False, breadth=BREADTHS["small"]))
+        named = {person.name for person in the_town().people if person.name in task.prompt[0]["content"]}
+        new = {person.name for person in the_town().people if person.name in task.completion} - named
+        if len(new) == 1:
+            other = task.completion.replace(new.pop(), "Walter" if "Walter" not in named else "Ivan")
+            assert score(task.record, other).honest == score(task.record, task.completion).honest == 1.0
+        seen["people" in task.record] += 1
+    assert min(seen.values()) > 20
