@@ -31,6 +31,7 @@ $(READY): requirements.lock
 	@echo "Setting up $(VENV) with the versions in requirements.lock (once; a few minutes)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock || { echo "error: pip could not install requirements.lock; its own message stands above"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable . || echo "note: the short command plumbline is not installed; $(BIN)/python -m recipes is the same"
 	@touch $(READY)
 
 clean:

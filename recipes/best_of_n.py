@@ -12,6 +12,9 @@ from pathlib import Path
 
 from recipes.run.cli import command, parse
 from recipes.run.run import Run, RunConfig
+from recipes.run.stage import Stage
+
+STAGE = Stage("best_of_n", kind="alignment")
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ def main(argv: list[str] | None = None) -> Path:
     from reward.model import RewardModel
 
     suite = Suite.load(run_config.evaluation)
-    run = Run.start("best_of_n", run_config, config, parents=[config.model, config.reward_model])
+    run = Run.start(STAGE, run_config, config, parents=[config.model, config.reward_model])
     reward = RewardModel.load(config.reward_model)
     reward.cut_long_prompts()
     result = evaluate_best_of_n(config.model, suite, reward.score, config.n, judges=judges_of(suite))

@@ -19,6 +19,9 @@ from base_model.cleaning_report import read_dropped, score_against_truth
 from base_model.documents import Source, list_files, read_rows
 from recipes.run.cli import command, parse, reject_unknown
 from recipes.run.run import Run, RunConfig
+from recipes.run.stage import Stage
+
+STAGE = Stage("clean", kind="data")
 
 LEAST = 0.95  # precision and recall asked of the kinds in CHECKED
 CHECKED = ("exact_duplicate", "near_duplicate", "broken_encoding", "other_language", "leaked")
@@ -57,7 +60,7 @@ def main(argv: list[str] | None = None) -> Path:
     jobs = {name: _job(entry, cleaning) for name, entry in config.sources.items()}
     heldout = [Source(path) for path in config.heldout]
     files = [path for source in (*heldout, *(source for source, _ in jobs.values())) for path in list_files(source)]
-    run = Run.start("clean", run_config, (config, cleaning), data=files)
+    run = Run.start(STAGE, run_config, (config, cleaning), data=files)
     scores: dict[str, Any] = {}
     for name, (source, settings) in jobs.items():
         folder = run.out / name

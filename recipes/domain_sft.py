@@ -15,8 +15,11 @@ from base_model.documents import read_like
 from recipes.run.cli import command, parse
 from recipes.run.finetune import DataConfig, context_tokens, load_tokenizer, tune
 from recipes.run.run import Run, RunConfig
+from recipes.run.stage import Stage
 from sft.lora import LoRAConfig
 from sft.training import TrainingConfig
+
+STAGE = Stage("domain_sft", kind="fine-tuning", purpose="the base model continued on domain text", trains=True)
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ def main(argv: list[str] | None = None) -> Path:
     if config.replay_data and config.replay_share:
         replay = read_like(data.source, config.replay_data)
     sources = [data.data, *([replay.path] if replay else [])]
-    run = Run.start("domain_sft", run_config, (config, data, training, lora), parents=[config.model], data=sources)
+    run = Run.start(STAGE, run_config, (config, data, training, lora), parents=[config.model], data=sources)
     with run.checking():
         tokenizer = load_tokenizer(config.model)
         rows, counts = domain_data(

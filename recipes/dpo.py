@@ -18,7 +18,10 @@ from alignment.dpo import DPOTrainingConfig
 from recipes.run.cli import command, parse
 from recipes.run.finetune import DataConfig, load_tokenizer, save_trained
 from recipes.run.run import Run, RunConfig
+from recipes.run.stage import Stage
 from sft.lora import LoRAConfig
+
+STAGE = Stage("dpo", kind="alignment", purpose="the instruction-tuned model aligned by DPO", trains=True)
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ def main(argv: list[str] | None = None) -> Path:
 
     files = [data.data, *([config.heldout] if config.heldout else [])]
     parents = [config.model, *([config.reference] if config.reference else [])]
-    run = Run.start("dpo", run_config, (config, data, training, lora), parents=parents, data=files)
+    run = Run.start(STAGE, run_config, (config, data, training, lora), parents=parents, data=files)
     counts: Counter[str] = Counter()
     with run.checking():
         tokenizer = load_tokenizer(config.model)

@@ -17,8 +17,13 @@ from typing import Any
 from recipes.run.cli import command, parse
 from recipes.run.finetune import DataConfig, context_tokens, load_tokenizer, tune
 from recipes.run.run import Run, RunConfig
+from recipes.run.stage import Stage
 from sft.lora import LoRAConfig
 from sft.training import TrainingConfig
+
+STAGE = Stage(
+    "lora_sft", kind="fine-tuning", purpose="the model tuned to follow instructions with LoRA, merged", trains=True
+)
 
 STOP_RATE_FLOOR = 0.9  # below it the model has not learnt to stop
 
@@ -48,7 +53,7 @@ def main(argv: list[str] | None = None) -> Path:
     run_config, config, data, training, lora = parse(*CONFIG_TYPES, argv=argv)
     from sft.instruct import instruction_data
 
-    run = Run.start("lora_sft", run_config, (config, data, training, lora), parents=[config.model], data=[data.data])
+    run = Run.start(STAGE, run_config, (config, data, training, lora), parents=[config.model], data=[data.data])
     with run.checking():
         tokenizer, role_ids = with_template(load_tokenizer(config.model), config)
         rows, heldout, counts = instruction_data(

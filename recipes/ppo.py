@@ -22,7 +22,10 @@ from base_model.documents import Source, read_like, read_rows
 from recipes.run.cli import command, parse
 from recipes.run.finetune import DataConfig, load_tokenizer, save_trained
 from recipes.run.run import Run, RunConfig
+from recipes.run.stage import Stage
 from sft.lora import LoRAConfig
+
+STAGE = Stage("ppo", kind="alignment", purpose="the instruction-tuned model aligned by PPO", trains=True, own_loop=True)
 
 SHOWN_PROMPTS = 4  # whose answers over time go into the record
 
@@ -70,7 +73,7 @@ def main(argv: list[str] | None = None) -> Path:
     from sft.lora import load_parent, peft_config
 
     files = [data.data, *([config.heldout] if config.heldout else [])]
-    run = Run.start("ppo", args, (config, data, lora, args), parents=[config.model, config.reward_model], data=files)
+    run = Run.start(STAGE, args, (config, data, lora, args), parents=[config.model, config.reward_model], data=files)
     with run.checking():
         tokenizer = load_tokenizer(config.model)
         reward = RewardModel.load(config.reward_model)

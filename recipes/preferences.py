@@ -18,6 +18,9 @@ from typing import Any
 from recipes.run.cli import command, parse
 from recipes.run.finetune import DataConfig, load_tokenizer
 from recipes.run.run import Run, RunConfig
+from recipes.run.stage import Stage
+
+STAGE = Stage("preferences", kind="preferences")
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def main(argv: list[str] | None = None) -> Path:
     from reward.preferences import split_by_prompt, write_preferences
 
     parents = [config.model, *([config.judge] if Path(config.judge, "config.json").is_file() else [])]
-    run = Run.start("preferences", run_config, (config, data), parents=parents, data=[data.data])
+    run = Run.start(STAGE, run_config, (config, data), parents=parents, data=[data.data])
     with run.checking():
         rows = read_prompts(data, config, run_config.seed)
         check_judge(config.judge)

@@ -15,6 +15,9 @@ from pathlib import Path
 from base_model.pretrain_config import PretrainConfig
 from recipes.run.cli import command, parse
 from recipes.run.run import Run, RunConfig
+from recipes.run.stage import Stage
+
+STAGE = Stage("pretrain", kind="base model", purpose="a GPT pretrained from scratch", trains=True, own_loop=True)
 
 SAMPLE_TOKENS = 64
 
@@ -126,7 +129,7 @@ def main(argv: list[str] | None = None) -> Path | None:
     validation_shards = Path(text.validation_shards or Path(text.tokenizer, "validation"))
     corpora = [shards, *(Path(text.tokenizer, name) for name, steps in side_corpora(text).items() if steps)]
     settings = (text, shape, training)
-    run = Run.start("pretrain", run_config, settings, parents=[text.tokenizer], data=corpora)
+    run = Run.start(STAGE, run_config, settings, parents=[text.tokenizer], data=corpora)
     if run.is_trained:
         return run.finish()
     tokenizer = AutoTokenizer.from_pretrained(text.tokenizer)

@@ -20,8 +20,13 @@ from typing import Any
 from recipes.run.cli import command, parse
 from recipes.run.finetune import DataConfig, load_tokenizer
 from recipes.run.run import Run, RunConfig
+from recipes.run.stage import Stage
 from reward.train import RewardTrainingConfig
 from sft.lora import LoRAConfig
+
+STAGE = Stage(
+    "reward_model", kind="preferences", purpose="a reward model: one score for a prompt and an answer", trains=True
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ def main(argv: list[str] | None = None) -> Path:
     others = [path for path in (config.heldout, config.policy_prompts) if path]
     parents = dict.fromkeys(path for path in (config.model, config.policy) if path)
     settings = (config, data, training, lora)
-    run = Run.start("reward_model", run_config, settings, parents=list(parents), data=[data.data, *others])
+    run = Run.start(STAGE, run_config, settings, parents=list(parents), data=[data.data, *others])
     with run.checking():
         tokenizer = load_tokenizer(config.model)
         train, heldout = read_pairs(run, data, config, training, tokenizer)

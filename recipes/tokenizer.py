@@ -21,6 +21,9 @@ from base_model.documents import Counts, Source, list_files, read_like, read_row
 from recipes.run.cli import command, parse
 from recipes.run.finetune import DataConfig
 from recipes.run.run import Run, RunConfig
+from recipes.run.stage import Stage
+
+STAGE = Stage("tokenizer", kind="data")
 
 KINDS = ("bpe", "characters")
 
@@ -89,7 +92,7 @@ def main(argv: list[str] | None = None) -> Path:
     from base_model.shards import encode_documents, write_token_shards
 
     run = Run.start(
-        "tokenizer",
+        STAGE,
         run_config,
         (config, data),
         data=[

@@ -1,4 +1,7 @@
-"""`python -m recipes.bench NAME [options]`: runs `recipes/bench/NAME.py`, which prints ratios taken in alternation."""
+"""Speed and memory beside the libraries that people use, in ratios taken in alternation.
+
+python -m recipes.bench NAME [options]        runs recipes/bench/NAME.py
+"""
 
 import importlib
 import sys
@@ -7,7 +10,8 @@ from pathlib import Path
 from recipes.run.cli import command
 
 
-def main(argv: list[str]) -> None:
+def main(argv: list[str] | None = None) -> None:
+    argv = sys.argv[1:] if argv is None else argv
     names = sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py") if path.stem != "timing")
     usage = f"usage: python -m recipes.bench {'|'.join(names)} [options]"
     if argv[:1] in (["-h"], ["--help"]):
@@ -19,4 +23,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    command(lambda: main(sys.argv[1:]))
+    command(main)

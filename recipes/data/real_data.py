@@ -21,9 +21,12 @@ from typing import Any, TextIO
 from base_model.documents import Counts, Source, list_files, read_rows
 from recipes.run.cli import command, parse, reject_unknown
 from recipes.run.run import Run, RunConfig
+from recipes.run.stage import Stage
 from reward.preferences import DIFFERENT_PROMPTS as DIFFERENT
 from reward.preferences import EMPTY, IDENTICAL, DifferentPrompts, pairs_of, to_trl
 from sft.examples import BadRow, check_conversation, check_text, to_messages
+
+STAGE = Stage("real_data", kind="data")
 
 OWN_KEYS = ("licence", "group", "heldout")  # of a source's entry, beside those of documents.Source
 PARTS = {  # kind -> part (a folder) -> what its rows are
@@ -98,7 +101,7 @@ def main(argv: list[str] | None = None) -> Path:
     run_config, config = parse(*CONFIG_TYPES, argv=argv)
     sources = [source for _, _, entry in config.sources() for source in _sources_of(entry).values()]
     files = [path for source in sources for path in list_files(source) or [source.path]]
-    run = Run.start("data", run_config, config, data=files)
+    run = Run.start(STAGE, run_config, config, data=files)
     tallies = write_parts(run.out, config, seed=run_config.seed, progress=run.progress)
     for tally in tallies:
         print(tally.told())

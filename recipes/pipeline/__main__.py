@@ -19,7 +19,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from recipes.pipeline.graph import CONFIG_TYPES, DATA_RECIPES, PipelineConfig, Stage, build, decider, estimate
+from recipes.pipeline.graph import CONFIG_TYPES, PipelineConfig, PlannedStage, build, decider, estimate
 from recipes.reference import PUBLISHED
 from recipes.run.cli import command, parse
 from recipes.run.folder import FolderLock
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> Path | None:
     root.mkdir(parents=True, exist_ok=True)
     lock = FolderLock(root)
     began_s = time.monotonic()
-    if any(stage.recipe not in DATA_RECIPES for stage in stages):
+    if not all(stage.is_data for stage in stages):
         preload_training_packages()
     run_all(stages, decider(config), root, jobs=jobs, launch=_launcher(config))
     measured = [
@@ -69,7 +69,7 @@ def _launcher(config: PipelineConfig) -> Callable | None:
     return partial(LaunchedProcess, accelerate_config=config.accelerate, processes=config.num_processes)
 
 
-def compare_all(config: PipelineConfig, stages: list[Stage], root: Path) -> Path:
+def compare_all(config: PipelineConfig, stages: list[PlannedStage], root: Path) -> Path:
     """Write report.html and report.md over every finished stage, and print the verdict."""
     from eval.report import write_report
 

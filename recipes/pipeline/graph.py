@@ -13,24 +13,8 @@ from recipes.run.cli import load_yaml, reject_unknown
 from recipes.run.folder import is_interrupted
 from recipes.run.record import data_problem, read_manifest
 from recipes.run.run import require_deepspeed
+from recipes.run.stage import stages
 
-RECIPES = {  # what a pipeline may run: names, not import paths, so that a YAML cannot run code
-    "tinytown": "recipes.tinytown",
-    "real_data": "recipes.data.real_data",
-    "clean": "recipes.clean",
-    "tokenizer": "recipes.tokenizer",
-    "pretrain": "recipes.pretrain",
-    "domain_sft": "recipes.domain_sft",
-    "lora_sft": "recipes.lora_sft",
-    "preferences": "recipes.preferences",
-    "reward_model": "recipes.reward_model",
-    "ppo": "recipes.ppo",
-    "dpo": "recipes.dpo",
-    "best_of_n": "recipes.best_of_n",
-    "overoptimization": "recipes.studies.overoptimization",
-}
-DATA_RECIPES = ("tinytown", "real_data", "clean", "tokenizer")  # they train nothing
-TRAINING_RECIPES = ("pretrain", "domain_sft", "lora_sft", "reward_model", "ppo", "dpo")  # they run on many processes
 SELF = "self"
 REFERENCE = re.compile(r"\{(\w+)\}")
 STAGE_KEYS = ("recipe", "config", "set", "after", "seeded", "expected_s", "expected_gib", "compared", "processes")
@@ -89,7 +73,7 @@ CONFIG_TYPES = (PipelineConfig,)
 
 
 @dataclass(frozen=True)
-class Stage:
+class PlannedStage:
     """One node of the graph, for one seed: its folder, what it runs and from which stages."""
 
     name: str  # "ppo", or "seed-2/ppo" where there are several seeds
@@ -105,7 +89,7 @@ class Stage:
 
     @property
     def module(self) -> str:
-        return RECIPES[self.recipe]
+        return stages()[self.recipe].module
 
     def merged(self) -> dict[str, Any]:
         """All settings of the stage: its config file, what the pipeline sets in it, where it goes."""
@@ -114,7 +98,12 @@ class Stage:
     @property
     def is_training(self) -> bool:
         """Does it run on many processes where a launcher is given?"""
-        return self.recipe in TRAINING_RECIPES
+        return stages()[self.recipe].stage.trains
+
+    @property
+    def is_data(self) -> bool:
+        """Does it need no model?"""
+        return stages()[self.recipe].stage.kind == "data"
 
     @property
     def fingerprint_file(self) -> Path:
@@ -134,7 +123,7 @@ class Stage:
 class Decision:
     """Whether a stage will run, and why."""
 
-    stage: Stage
+    stage: PlannedStage
     runs: bool
     why: str
     resume: bool = False
@@ -170,11 +159,11 @@ def ordered(config: PipelineConfig) -> list[str]:
         if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
             raise ValueError(f"stage name '{name}' must be letters, digits, _ and - (it names a folder)")
         reject_unknown(list(entry), STAGE_KEYS, f"stage '{name}'")
-        reject_unknown([entry["recipe"]], list(RECIPES), f"stage '{name}', recipe")
+        reject_unknown([entry["recipe"]], list(stages()), f"stage '{name}', recipe")
         processes = entry.get("processes", 1)
         if type(processes) is not int or processes < 1:
             raise ValueError(f"stage '{name}': processes is {processes!r}; it must be a whole number of at least 1")
-        if processes > 1 and entry["recipe"] not in TRAINING_RECIPES:
+        if processes > 1 and not stages()[entry["recipe"]].stage.trains:
             raise ValueError(f"stage '{name}' has processes, but its recipe {entry['recipe']} runs on one alone")
         graph[name] = _parents(entry)
         reject_unknown(sorted(graph[name]), list(config.stages), f"stage '{name}', a reference to a stage")
@@ -194,7 +183,7 @@ def ordered(config: PipelineConfig) -> list[str]:
     return order
 
 
-def build(config: PipelineConfig) -> list[Stage]:
+def build(config: PipelineConfig) -> list[PlannedStage]:
     """The stages to consider, in order. With --seeds, seeded stages repeat under seed-N/; the others (data) run once for all."""
     root = Path(config.output_dir)
     seeds = [int(seed) for seed in config.seeds.split(",")] if config.seeds else [config.seed]
@@ -212,7 +201,7 @@ def build(config: PipelineConfig) -> list[Stage]:
             parents = {parent: folders[seed][parent] for parent in sorted(_parents(entry))}
             settings.setdefault("seed", seed if seeded else config.seed)
             stages.append(
-                Stage(
+                PlannedStage(
                     name=str(folder.relative_to(root)),
                     recipe=entry["recipe"],
                     config=entry.get("config"),
@@ -228,12 +217,12 @@ def build(config: PipelineConfig) -> list[Stage]:
     return stages
 
 
-def decider(config: PipelineConfig) -> Callable[[Stage], Decision]:
+def decider(config: PipelineConfig) -> Callable[[PlannedStage], Decision]:
     """What says of a stage whether it runs and why. To be asked once of each, when its parents have run (and may be as before)."""
     again: set[Path] = set()  # --from STAGE and all that descends from it
     running: set[Path] = set()
 
-    def decide(stage: Stage) -> Decision:
+    def decide(stage: PlannedStage) -> Decision:
         parents = [name for name, folder in stage.parents.items() if folder in running]
         if config.only and stage.folder.name != config.only:
             decision = Decision(stage, False, "not chosen (--only)")
@@ -254,7 +243,7 @@ def decider(config: PipelineConfig) -> Callable[[Stage], Decision]:
     return decide
 
 
-def compare_with_disk(stage: Stage) -> Decision:
+def compare_with_disk(stage: PlannedStage) -> Decision:
     """Does it run, as far as its own folder and its inputs tell?"""
     if is_interrupted(stage.folder):
         return Decision(stage, True, "interrupted: goes on", resume=True)
@@ -272,7 +261,7 @@ def compare_with_disk(stage: Stage) -> Decision:
     return Decision(stage, False, "unchanged")
 
 
-def estimate(stage: Stage) -> tuple[float | None, float | None]:
+def estimate(stage: PlannedStage) -> tuple[float | None, float | None]:
     """(seconds, GiB) that a stage will take: what its last run took on this disk, else what the YAML expects."""
     manifest = read_manifest(stage.folder)
     if manifest:

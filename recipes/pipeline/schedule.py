@@ -19,7 +19,7 @@ import yaml
 from base_model.checkpoints import write_text_atomically
 from base_model.forks import cores
 from recipes.pipeline.fingerprint import ROOT
-from recipes.pipeline.graph import Decision, Stage, compare_with_disk, estimate
+from recipes.pipeline.graph import Decision, PlannedStage, compare_with_disk, estimate
 from recipes.pipeline.table import StageTable
 from recipes.run.folder import AlreadyFinished, OtherSettings
 from recipes.run.process import POLL_S, LaunchedProcess, RecipeProcess, end_all
@@ -39,7 +39,7 @@ def _on_cpu() -> bool:
     return find_device().type == "cpu"
 
 
-def threads_of(stages: Sequence[Stage]) -> dict[Path, int]:
+def threads_of(stages: Sequence[PlannedStage]) -> dict[Path, int]:
     """{folder: threads}: the cores shared between a stage and those that the graph lets run beside it, whether or not they will.
 
     Two processes of one thread do more than one of two (1.3 to 1.6 times on two cores), so a stage that can have company has its share
@@ -60,8 +60,8 @@ def threads_of(stages: Sequence[Stage]) -> dict[Path, int]:
 
 
 def run_all(
-    stages: Sequence[Stage],
-    decide: Callable[[Stage], Decision],
+    stages: Sequence[PlannedStage],
+    decide: Callable[[PlannedStage], Decision],
     root: Path,
     *,
     jobs: int,
@@ -87,14 +87,14 @@ def run_all(
         raise ValueError("; ".join(schedule.failures))
 
 
-def run_stages(stages: list[Stage], root: Path, progress: Callable[[int, int], None]) -> None:
+def run_stages(stages: list[PlannedStage], root: Path, progress: Callable[[int, int], None]) -> None:
     """Run those of the stages that are not there yet, have changed, or were interrupted, with a table of how far they are.
 
     Settings and logs of each go below `root`; progress(begun, of all) is called before each. Raises ValueError with the failure of the
     first that fails."""
     begun = itertools.count()
 
-    def decide(stage: Stage) -> Decision:
+    def decide(stage: PlannedStage) -> Decision:
         progress(next(begun), len(stages))
         return compare_with_disk(stage)
 
@@ -116,7 +116,7 @@ class _Schedule:
     """Which stages wait for parents, which are ready, which run."""
 
     def __init__(
-        self, stages: list[Stage], decide, gib: dict[str, float], root: Path, jobs: int, launch, table
+        self, stages: list[PlannedStage], decide, gib: dict[str, float], root: Path, jobs: int, launch, table
     ) -> None:
         self.waiting, self.decide, self.gib, self.root = stages, decide, gib, root
         self.jobs, self.launch, self.table = jobs, launch, table
@@ -151,7 +151,7 @@ class _Schedule:
                 self.running.remove(job)
                 self._end(job)
 
-    def _has_room(self, stage: Stage) -> bool:
+    def _has_room(self, stage: PlannedStage) -> bool:
         taken_gib = sum(self.gib[job.decision.stage.name] for job in self.running)
         fits = taken_gib + self.gib[stage.name] <= self.free_gib
         return not self.running or (len(self.running) < self.jobs and fits)
@@ -167,7 +167,7 @@ class _Schedule:
         inputs = stage.inputs()
         self.running.append(_Job(decision, inputs, arguments, log, self._process(stage, arguments, log)))
 
-    def _process(self, stage: Stage, arguments: list[str], log: Path) -> RecipeProcess | LaunchedProcess:
+    def _process(self, stage: PlannedStage, arguments: list[str], log: Path) -> RecipeProcess | LaunchedProcess:
         if self.launch and stage.is_training:
             return self.launch(stage.module, arguments, log)
         processes = min(stage.processes, self.threads[stage.folder])

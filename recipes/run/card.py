@@ -3,15 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-PURPOSE = {
-    "base": "a GPT pretrained from scratch",
-    "domain_sft": "the base model continued on domain text",
-    "lora_sft": "the model tuned to follow instructions with LoRA, merged",
-    "reward_model": "a reward model: one score for a prompt and an answer",
-    "ppo": "the instruction-tuned model aligned by PPO",
-    "dpo": "the instruction-tuned model aligned by DPO",
-}
-
 
 def _table(header: list[str], rows: list[list[str]]) -> str:
     lines = ["| " + " | ".join(header) + " |", "| " + " | ".join("---" for _ in header) + " |"]
@@ -42,7 +33,7 @@ def _metrics(evaluation: dict[str, Any] | None) -> str:
     return _table(["metric", "value", "95 % interval", "n", "chance"], rows)
 
 
-def model_card(manifest: dict[str, Any], folder: Path) -> str:
+def model_card(manifest: dict[str, Any], folder: Path, purpose: str = "") -> str:
     """Markdown with the metadata block that the hub reads. Every figure comes from the manifest."""
     stage = manifest["stage"]
     auto = "AutoModelForSequenceClassification" if stage == "reward_model" else "AutoModelForCausalLM"
@@ -63,7 +54,7 @@ def model_card(manifest: dict[str, Any], folder: Path) -> str:
             [
                 f"---\nlicense: apache-2.0\nlibrary_name: transformers\ntags: [plumbline, {stage}]\n---",
                 f"# {folder.name}",
-                f"This is {PURPOSE.get(stage, f'the result of the stage {stage}')}. Card and figures are made from `manifest.json`.",
+                f"This is {purpose or f'the result of the stage {stage}'}. Card and figures are made from `manifest.json`.",
                 "## Load\n\n```python\nfrom transformers import AutoTokenizer, " + auto + "\n\n"
                 f'tokenizer = AutoTokenizer.from_pretrained("{folder}")\nmodel = {auto}.from_pretrained("{folder}")\n```',
                 "## Measured\n\n" + _metrics(manifest["evaluation"]),

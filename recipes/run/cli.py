@@ -180,12 +180,12 @@ def _instances(parser: Any, arguments: list[str]) -> tuple[Any, ...]:
     return tuple(item for item in parsed if type(item).__name__ != "Namespace")
 
 
-def command(main: Callable[[], Any]) -> None:
+def command(main: Callable[[], Any], *, owns_process: bool = False) -> None:
     """Run a recipe's `main` as a command. A person's mistake (ValueError, OSError, Ctrl-C) is one line on stderr, no traceback.
 
     Exit status: 0 well, 1 a mistake or an unusable machine, 130 Ctrl-C, 143 SIGTERM. PLUMBLINE_TRACEBACK=1 shows the traceback.
     """
-    if main.__module__ == "__main__":  # not where a test calls it
+    if owns_process or main.__module__ == "__main__":  # not where a test calls it
         _start_anew_for_shared_machines()
         _take_sigterm_as_ctrl_c()
     try:

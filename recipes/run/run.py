@@ -1,6 +1,6 @@
 """The run record: one folder per stage that is either finished, and then complete and described, or visibly unfinished.
 
-    run = Run.start("ppo", run_config, config, parents=[policy, reward], data=[prompts])
+    run = Run.start(STAGE, run_config, config, parents=[policy, reward], data=[prompts])
     with run.checking():
         ... read and check all that the run will read ...
     if not run.is_trained:
@@ -49,10 +49,10 @@ from recipes.run.folder import (
     take_place,
 )
 from recipes.run.quiet import quiet_bars
+from recipes.run.stage import Stage
 
 MARK = "run.json"  # in each checkpoint: whose it is
 TRAINED = "trained.json"  # among the checkpoints: training is over, and the model in `out`
-OWN_LOOPS = ("pretrain", "ppo")  # not transformers' Trainer: their checkpoints hold whole tensors, whatever split them
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Run:
     """An open run. Make it with `Run.start`; end it with `finish`."""
 
     def __init__(
-        self, stage: str, run_config: RunConfig, settings: dict[str, Any], parents: list[dict], data: list[dict]
+        self, stage: Stage, run_config: RunConfig, settings: dict[str, Any], parents: list[dict], data: list[dict]
     ) -> None:
         self.stage, self.config, self.settings = stage, run_config, settings
         self.parents, self.data = parents, data
@@ -104,7 +104,7 @@ class Run:
     @classmethod
     def start(
         cls,
-        stage: str,
+        stage: Stage,
         run_config: RunConfig,
         config: Any = None,
         *,
@@ -154,7 +154,7 @@ class Run:
     def identity(self) -> dict[str, Any]:
         """What decides the run's result: a run is resumed, and a checkpoint is one of its own, only where all of it is the same."""
         return {
-            "stage": self.stage,
+            "stage": self.stage.name,
             "seed": self.config.seed,
             "config": self.settings,
             "parents": [p["sha256"] for p in self.parents],
@@ -369,7 +369,7 @@ class Run:
         summary = self._evaluate(judges or {}, reference) if self.is_trained and _is_causal(self.out) else None
         never = dict.fromkeys(("steps", "tokens", "trained_parameters")) | {"wall_s": round(began_s, 2)}
         manifest = {
-            "stage": self.stage,
+            "stage": self.stage.name,
             "config": self.settings,
             "seed": self.config.seed,
             "parents": self.parents,
@@ -387,7 +387,7 @@ class Run:
             "evaluation": summary,
         }
         if self.is_trained:
-            write_text_atomically(self.out / "README.md", model_card(manifest, self.dir))
+            write_text_atomically(self.out / "README.md", model_card(manifest, self.dir, self.stage.purpose))
         remove_partials(self.out)
         self._lock.check()
         write_text_atomically(self.out / MANIFEST, json.dumps(manifest, indent=1, default=str) + "\n")
@@ -511,13 +511,13 @@ def _plain(config: Any) -> dict[str, Any]:
     return json.loads(json.dumps(values, default=str))
 
 
-def _check_deepspeed(stage: str) -> None:
+def _check_deepspeed(stage: Stage) -> None:
     """Raises ValueError if the launcher asks for DeepSpeed where it is not installed, or for a stage that does not run on it."""
     if not _is_launched_with("DEEPSPEED"):
         return
-    if stage in OWN_LOOPS:
+    if stage.own_loop:
         raise ValueError(
-            f"{stage} does not run on DeepSpeed; launch it with recipes/configs/accelerate/ddp.yaml or fsdp.yaml"
+            f"{stage.name} does not run on DeepSpeed; launch it with recipes/configs/accelerate/ddp.yaml or fsdp.yaml"
         )
     require_deepspeed("accelerate's config")
 
@@ -539,10 +539,10 @@ def _batch_of_processes(settings: dict[str, Any]) -> dict[str, str]:
     return {"processes x per_device_train_batch_size (without batch_size)": f"{processes} x {rows}"}
 
 
-def _split_of_weights(stage: str) -> dict[str, str]:
+def _split_of_weights(stage: Stage) -> dict[str, str]:
     """What splits the weights over processes, if anything: transformers' Trainer goes on from its checkpoints under the same alone (or
     without the optimizer's state, and no word of it), and DeepSpeed only on as many processes."""
-    if stage in OWN_LOOPS:
+    if stage.own_loop:
         return {}
     if _is_launched_with("DEEPSPEED"):
         return {"weights split by": f"DeepSpeed on {os.environ.get('WORLD_SIZE', '1')} processes"}

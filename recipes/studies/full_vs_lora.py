@@ -14,8 +14,7 @@ from typing import Any
 
 from eval.words import number, signed
 from recipes.run.cli import command, load_yaml, parse, reject_unknown
-
-RECIPES = {"lora_sft": "recipes.lora_sft", "domain_sft": "recipes.domain_sft"}
+from recipes.run.stage import stages
 
 
 @dataclass(frozen=True)
@@ -24,14 +23,15 @@ class VariantsConfig:
 
     output_dir: str  # a folder below it for each variant
     stage_config: str  # the stage's YAML, with `model` and `evaluation`
-    recipe: str = "lora_sft"  # or domain_sft
+    recipe: str = "lora_sft"  # or any other stage that trains
     variants: dict = field(default_factory=dict)  # name -> settings that differ from stage_config
     learned: list[str] = field(default_factory=list)  # metrics, "set/name", that the stage is for
     forgotten: list[str] = field(default_factory=list)  # metrics that it may cost
 
     def __post_init__(self) -> None:
-        if self.recipe not in RECIPES:
-            raise ValueError(f"recipe is {self.recipe!r}; use one of {', '.join(RECIPES)}")
+        training = [name for name, one in stages().items() if one.stage.trains]
+        if self.recipe not in training:
+            raise ValueError(f"recipe is {self.recipe!r}; use one of {', '.join(training)}")
         if len(self.variants) < 2:
             raise ValueError(f"variants needs at least two to compare, got {list(self.variants)}")
         if not self.learned:
@@ -74,7 +74,7 @@ def check_overrides(config: VariantsConfig) -> None:
     """Raise ValueError for a setting that the stage does not have, before anything is run."""
     import importlib
 
-    types = importlib.import_module(RECIPES[config.recipe]).CONFIG_TYPES
+    types = importlib.import_module(stages()[config.recipe].module).CONFIG_TYPES
     known = [name for kind in types for name in kind.__dataclass_fields__]
     for name, changed in config.variants.items():
         reject_unknown(list(changed or {}), known, f"variant '{name}'")
@@ -89,7 +89,7 @@ def run_variant(config: VariantsConfig, name: str, changed: dict[str, Any]) -> N
     for key, value in changed.items():
         arguments += [f"--{key}", json.dumps(value) if isinstance(value, (dict, bool)) else str(value)]
     log = Path(config.output_dir) / f"{name}.txt"
-    failure = run_recipe(RECIPES[config.recipe], arguments, log, lambda: None)
+    failure = run_recipe(stages()[config.recipe].module, arguments, log, lambda: None)
     if failure:
         raise ValueError(f"variant '{name}' failed: {failure}; its output is in {log}")
 
@@ -121,9 +121,9 @@ def table(comparison, variants: list[str], keys: list[str]) -> list[dict[str, An
                     for change in changes
                     if change.model == name
                 },
-                "trained_parameters": notes["parameters"]["trained"],
+                "trained_parameters": record["trained_parameters"],
                 "training_s": notes["training_s"],
-                "training_peak_bytes": notes["training_peak_bytes"],
+                "training_peak_bytes": notes.get("training_peak_bytes") or record["peak_memory_bytes"],
             }
         )
     return rows

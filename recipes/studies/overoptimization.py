@@ -20,9 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from base_model.checkpoints import read_json_lines
-from recipes.pipeline.graph import Stage
+from recipes.pipeline.graph import PlannedStage
 from recipes.run.cli import command, parse, reject_unknown
 from recipes.run.run import Run, RunConfig
+from recipes.run.stage import Stage
+
+STAGE = Stage("overoptimization", kind="studies")
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class OveroptimizationConfig:
 CONFIG_TYPES = (RunConfig, OveroptimizationConfig)
 
 
-class Variant(Stage):
+class Variant(PlannedStage):
     """A stage of the sweep: trained anew when its data or its parents' weights are others."""
 
     def inputs(self) -> dict[str, str]:
@@ -79,9 +82,7 @@ def main(argv: list[str] | None = None) -> Path:
     from recipes.run.process import preload_training_packages
 
     parents = [config.model, config.reward_model]
-    run = Run.start(
-        "overoptimization", run_config, config, parents=parents, data=[config.prompts, config.pairs, config.heldout]
-    )
+    run = Run.start(STAGE, run_config, config, parents=parents, data=[config.prompts, config.pairs, config.heldout])
     check_judges([config.reward_model, config.gold])
     root = run.dir.with_name(f"{run.dir.name}-sweep")
     rows = heldout_rows(config)
@@ -113,7 +114,7 @@ def check_settings(config: OveroptimizationConfig) -> None:
         reject_unknown(list(changed), known, where)
 
 
-def variants(config: OveroptimizationConfig, root: Path, prompts: int) -> dict[tuple[str, str], list[Stage]]:
+def variants(config: OveroptimizationConfig, root: Path, prompts: int) -> dict[tuple[str, str], list[PlannedStage]]:
     """{(method, setting): a stage a seed}."""
     ppo = {
         **{"model": config.model, "reward_model": config.reward_model, "data": config.prompts},
@@ -171,7 +172,7 @@ def proxy_and_gold(config: OveroptimizationConfig) -> tuple:
     return reward.score, resolve([config.gold])[config.gold]
 
 
-def measure_variant(config: OveroptimizationConfig, stage: Stage, rows: Sequence[Mapping], judges: tuple):
+def measure_variant(config: OveroptimizationConfig, stage: PlannedStage, rows: Sequence[Mapping], judges: tuple):
     """The finished checkpoint, from disk, on the held-out prompts."""
     from alignment.overoptimization import measure
     from eval.harness import load_checkpoint

@@ -14,7 +14,10 @@ from pathlib import Path
 
 from recipes.run.cli import command, parse
 from recipes.run.run import Run, RunConfig
+from recipes.run.stage import Stage
 from recipes.tinytown.writing import WorldConfig, write_world
+
+STAGE = Stage("tinytown", kind="data")
 
 CONFIG_TYPES = (RunConfig, WorldConfig)
 
@@ -22,7 +25,7 @@ CONFIG_TYPES = (RunConfig, WorldConfig)
 def main(argv: list[str] | None = None) -> Path:
     arguments = ["--output_dir" if a == "--out" else a for a in (sys.argv[1:] if argv is None else argv)]
     run_config, config = parse(*CONFIG_TYPES, argv=arguments)
-    run = Run.start("data", run_config, config)
+    run = Run.start(STAGE, run_config, config)
     numbers = write_world(run.out, config, seed=run_config.seed, progress=run.progress)
     for key, value in numbers.items():
         run.note(key, value)

@@ -2,6 +2,7 @@ import pytest
 
 from recipes.lineage import main, trace
 from recipes.run.run import Run, RunConfig
+from recipes.run.stage import Stage
 from tests.conftest import put_in_hub_cache, random_model, write_checkpoint
 
 
@@ -10,9 +11,9 @@ def family(tmp_path, tokenizer):
     """A base trained on a file, and its child."""
     data = tmp_path / "corpus.txt"
     data.write_text("once upon a time")
-    base = Run.start("base", RunConfig(output_dir=str(tmp_path / "base")), data=[data])
+    base = Run.start(Stage("base"), RunConfig(output_dir=str(tmp_path / "base")), data=[data])
     base.finish(random_model("llama", len(tokenizer)), tokenizer)
-    child = Run.start("ppo", RunConfig(output_dir=str(tmp_path / "ppo")), parents=[base.dir])
+    child = Run.start(Stage("ppo"), RunConfig(output_dir=str(tmp_path / "ppo")), parents=[base.dir])
     child.finish(random_model("llama", len(tokenizer), seed=1), tokenizer)
     return tmp_path
 
@@ -57,7 +58,7 @@ def test_a_parent_from_the_hub_is_checked_where_the_cache_has_it(tmp_path, token
     checkpoint = write_checkpoint(tmp_path / "local", tokenizer)
     snapshot = put_in_hub_cache(tmp_path / "hub", "someone/tiny", checkpoint, commit)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    child = Run.start("ppo", RunConfig(output_dir=str(tmp_path / "ppo")), parents=["someone/tiny"])
+    child = Run.start(Stage("ppo"), RunConfig(output_dir=str(tmp_path / "ppo")), parents=["someone/tiny"])
     child.finish(random_model("llama", len(tokenizer), seed=1), tokenizer)
     main([str(tmp_path / "ppo")])
     assert capsys.readouterr().out.splitlines()[1].startswith("└─ someone/tiny at 0123456789ab, from a hub  ")

@@ -11,13 +11,13 @@ import pytest
 import yaml
 
 from recipes.pipeline.fingerprint import ROOT
-from recipes.pipeline.graph import Stage, compare_with_disk
+from recipes.pipeline.graph import PlannedStage, compare_with_disk
 from recipes.pipeline.schedule import run_all, threads_of
 from recipes.pipeline.table import StageTable, wall_s
 from recipes.run.record import read_manifest
 
 
-class Sleeper(Stage):
+class Sleeper(PlannedStage):
     module = "tests.recipes.pipeline.sleeper"
 
     def inputs(self):

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from recipes.run.run import Run, RunConfig
+from recipes.run.stage import Stage
 from tests.conftest import TEXTS, put_in_hub_cache, random_model, write_checkpoint
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -21,7 +22,8 @@ class Settings:
 
 
 def start(folder, stage="base", lr=0.1, parents=(), **options):
-    return Run.start(stage, RunConfig(output_dir=str(folder), **options), Settings(lr), parents=parents)
+    declared = Stage(stage, own_loop=stage in ("pretrain", "ppo"))
+    return Run.start(declared, RunConfig(output_dir=str(folder), **options), Settings(lr), parents=parents)
 
 
 def finished(folder, tokenizer, **options):
@@ -103,9 +105,9 @@ def test_a_run_is_not_made_from_what_lies_in_its_own_folder(tmp_path, tokenizer)
     before = files_below(folder)
     for inputs in ({"parents": [folder]}, {"data": [folder / "rows.jsonl"]}, {"data": [f"{tmp_path}/*/rows.jsonl"]}):
         with pytest.raises(ValueError, match="lies in .*, the run's own folder"):
-            Run.start("base", RunConfig(output_dir=str(folder), overwrite=True), Settings(), **inputs)
+            Run.start(Stage("base"), RunConfig(output_dir=str(folder), overwrite=True), Settings(), **inputs)
     with pytest.raises(FileNotFoundError, match="typo.csv"):
-        Run.start("base", RunConfig(output_dir=str(folder), overwrite=True), Settings(), data=["typo.csv"])
+        Run.start(Stage("base"), RunConfig(output_dir=str(folder), overwrite=True), Settings(), data=["typo.csv"])
     assert files_below(folder) == before
 
 
@@ -232,7 +234,9 @@ def test_data_that_changed_is_not_resumed_on(tmp_path, was, now):
 
     def begin(**options):
         where = str(tmp_path / path)
-        return Run.start("s", RunConfig(output_dir=str(tmp_path / "run"), **options), WithData(where), data=[where])
+        return Run.start(
+            Stage("s"), RunConfig(output_dir=str(tmp_path / "run"), **options), WithData(where), data=[where]
+        )
 
     begin()._lock.close()
     begin(resume=True)._lock.close()
@@ -320,7 +324,9 @@ def test_another_number_of_processes_resumes_the_batch_of_all_and_not_the_rows_o
 ):
     def open_on(processes, **options):
         monkeypatch.setenv("WORLD_SIZE", str(processes))
-        return Run.start("dpo", RunConfig(output_dir=str(tmp_path / "a"), **options), RowsOfEach(batch_size=batch_size))
+        return Run.start(
+            Stage("dpo"), RunConfig(output_dir=str(tmp_path / "a"), **options), RowsOfEach(batch_size=batch_size)
+        )
 
     open_on(2)._lock.close()
     if is_refused:
@@ -352,7 +358,8 @@ def test_split_weights_are_resumed_only_where_their_optimizer_state_comes_back(
         for name in ("FSDP", "DEEPSPEED"):
             monkeypatch.setenv(f"ACCELERATE_USE_{name}", str(name == kind).lower())
         monkeypatch.setenv("WORLD_SIZE", str(processes))
-        return Run.start(stage, RunConfig(output_dir=str(tmp_path / "a"), **options), RowsOfEach(batch_size=8))
+        declared = Stage(stage, own_loop=stage == "pretrain")
+        return Run.start(declared, RunConfig(output_dir=str(tmp_path / "a"), **options), RowsOfEach(batch_size=8))
 
     monkeypatch.setattr(
         "recipes.run.run.require_deepspeed", lambda config: None
@@ -367,8 +374,8 @@ def test_split_weights_are_resumed_only_where_their_optimizer_state_comes_back(
 
 def test_two_processes_cannot_work_in_one_folder(tmp_path):
     start_elsewhere = (
-        "from recipes.run.run import Run, RunConfig\n"
-        f"run = Run.start('base', RunConfig(output_dir={str(tmp_path / 'a')!r}))\nprint('open', flush=True)\ninput()"
+        "from recipes.run.run import Run, RunConfig\nfrom recipes.run.stage import Stage\n"
+        f"run = Run.start(Stage('base'), RunConfig(output_dir={str(tmp_path / 'a')!r}))\nprint('open', flush=True)\ninput()"
     )
     other = subprocess.Popen(
         [sys.executable, "-c", start_elsewhere], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -79,7 +79,7 @@ def test_a_setting_that_the_stage_does_not_have_is_named_before_anything_runs(st
     "settings, message",
     [
         ({"variants": {"a": {}}}, "variants needs at least two to compare"),
-        ({"recipe": "dpo"}, "recipe is 'dpo'; use one of lora_sft, domain_sft"),
+        ({"recipe": "tokenizer"}, "recipe is 'tokenizer'; use one of pretrain, domain_sft, lora_sft,"),
         ({"learned": []}, "learned must name at least one metric"),
     ],
 )
