@@ -85,8 +85,8 @@ def best_of_n_points(proxy_PN: np.ndarray, gold_PN: np.ndarray, ns: Sequence[int
 def turnover(method: str, runs: Mapping[str, Sequence[Measured]]) -> str:
     """One sentence: does gold fall while the proxy rises, as KL grows? `runs`: setting -> its seeds.
 
-    The settings are ordered by KL; the one with the highest proxy beyond the gold peak is compared with the peak, paired by prompt and
-    seed. Only a difference whose interval excludes 0 is called a fall."""
+    The settings are ordered by KL; the one at the largest KL is compared with the one at the gold peak, paired by prompt and seed.
+    Only a difference whose interval excludes 0 is called a fall."""
     ordered = sorted(runs.items(), key=lambda item: np.mean([v for run in item[1] for v in run.kl_nats]))
     if len(ordered) < 2:
         return f"{method}: one setting, so nothing can be said of a turnover."

@@ -13,6 +13,7 @@ import argparse
 import hashlib
 from pathlib import Path
 
+from recipes.evaluation import measure
 from recipes.reference import PUBLISHED
 from recipes.run.cli import command
 
@@ -30,7 +31,6 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 def evaluated_folder(model: str, suite, output: Path) -> Path:
     """The folder with the model's evaluation on `suite`: its own if it is a run's or can be written, else one under `output`."""
     from eval.results import Evaluation
-    from recipes.evaluation import measure
 
     own = Path(model)
     has_other = (own / "eval.json").is_file() and Evaluation.load(own).suite["sha256"] != suite.sha256
@@ -157,27 +157,6 @@ def win_table(comparison, key: str):
             cells.append(Text(said, style="bold" if rate and rate.p_holm < 0.05 else ""))
         table.add_row(Text(row), *cells)
     return table
-
-
-def print_evaluation(evaluation) -> None:
-    """One model's metrics and failed checks on the terminal."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from eval.words import number
-
-    table = Table("metric", "value", "95 % interval", "n", "chance", title=Text(evaluation.checkpoint))
-    for metric in evaluation.metrics:
-        spread = "" if metric["low"] is None else f"{number(metric['low'])} to {number(metric['high'])}"
-        note = " (optimised, not a benchmark)" if metric["is_optimised"] else ""
-        name = Text(f"{metric['set']}/{metric['name']}{note}", style="bold" if metric["is_headline"] else "")
-        table.add_row(name, number(metric["value"]), spread, str(metric["n"]), number(metric["chance"]))
-    console = Console()
-    console.print(table)
-    for check in evaluation.checks:
-        if not check["passed"]:
-            console.print(Text(f"failed check: {check['name']}: {check['detail']}", style="red"))
 
 
 if __name__ == "__main__":

@@ -50,10 +50,29 @@ def main(argv: list[str] | None = None) -> Path:
     out = Path(config.output or config.model)
     if config.output is None and not out.is_dir():
         raise ValueError(f"{config.model} is no folder to write into; say where the results go with --output FOLDER")
-    from recipes.compare import print_evaluation
-
     print_evaluation(measure(config.model, suite, out, reference=config.reference, overwrite=config.overwrite))
     return out
+
+
+def print_evaluation(evaluation) -> None:
+    """One model's metrics and failed checks on the terminal."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from eval.words import number
+
+    table = Table("metric", "value", "95 % interval", "n", "chance", title=Text(evaluation.checkpoint))
+    for metric in evaluation.metrics:
+        spread = "" if metric["low"] is None else f"{number(metric['low'])} to {number(metric['high'])}"
+        note = " (optimised, not a benchmark)" if metric["is_optimised"] else ""
+        name = Text(f"{metric['set']}/{metric['name']}{note}", style="bold" if metric["is_headline"] else "")
+        table.add_row(name, number(metric["value"]), spread, str(metric["n"]), number(metric["chance"]))
+    console = Console()
+    console.print(table)
+    for check in evaluation.checks:
+        if not check["passed"]:
+            console.print(Text(f"failed check: {check['name']}: {check['detail']}", style="red"))
 
 
 if __name__ == "__main__":

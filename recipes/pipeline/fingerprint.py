@@ -69,13 +69,18 @@ def code_sha256(module: str) -> str:
 
 
 def suite_sha256(path: str) -> str:
-    """Hash of a suite with the content of its files; "not there yet" where a stage is still to make one of them."""
+    """Hash of a suite with the content of its files and of the metrics that it names; "not there yet" where a stage is to make one."""
     from eval.suite import Suite
+    from recipes.judges import registry
 
     try:
-        return Suite.load(path).sha256
+        suite = Suite.load(path)
     except (OSError, ValueError):
         return "not there yet"
+    # found by name as they are asked for, so no import statement tells of them
+    own = set(suite.judges).intersection(registry.own_metrics())
+    metrics = {name: sha256_file(registry.METRICS / f"{name}.py") for name in sorted(own)}
+    return hashlib.sha256(json.dumps([suite.sha256, metrics]).encode()).hexdigest()
 
 
 def stage_inputs(module: str, settings: Mapping[str, Any], parents: Mapping[str, Path]) -> dict[str, str]:
