@@ -23,6 +23,7 @@ from base_model.documents import Source, expand
 
 MANIFEST, STARTED, LOG, PROGRESS, LOCK = "manifest.json", "started.json", "log.jsonl", ".progress.json", ".lock"
 TRAINING_STATE, UNFINISHED, REPLACED = "checkpoints", ".unfinished", ".replaced.json"
+TRAINED = f"{TRAINING_STATE}/trained.json"  # training is over, and the model in `.unfinished/`
 BESIDE_FILES = ("README.md", "tensorboard")  # made by a run, not listed in its record's files
 OWN = (MANIFEST, STARTED, LOG, PROGRESS, LOCK, TRAINING_STATE, UNFINISHED, REPLACED, *BESIDE_FILES)
 
@@ -192,12 +193,15 @@ def take_place(folder: Path) -> None:
         for path in (folder / name for name in (*old["files"], *BESIDE_FILES, LOG)):
             _remove(path)
             _remove_empty(path.parent, folder)
+        replaced.unlink()  # before new files of the same names are there
     for path in sorted(made.iterdir()):
         if path.name != MANIFEST:
             _remove(folder / path.name)
             os.replace(path, folder / path.name)
-    for name in (REPLACED, PROGRESS, STARTED):
+    for name in (PROGRESS, STARTED):
         (folder / name).unlink(missing_ok=True)
+    (folder / TRAINED).unlink(missing_ok=True)
+    _remove_empty(folder / TRAINING_STATE, folder)
     os.replace(made / MANIFEST, folder / MANIFEST)
     made.rmdir()
 
@@ -242,6 +246,6 @@ def _remove(path: Path) -> None:
 
 def _remove_empty(inner: Path, folder: Path) -> None:
     """Remove `inner`, and what is above it, as far as they are empty and below the folder."""
-    while inner != folder and inner.is_dir() and not any(inner.iterdir()):
+    while inner != folder and inner.is_dir() and not inner.is_symlink() and not any(inner.iterdir()):
         inner.rmdir()
         inner = inner.parent

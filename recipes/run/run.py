@@ -38,6 +38,7 @@ from recipes.run.folder import (
     MANIFEST,
     PROGRESS,
     STARTED,
+    TRAINED,
     TRAINING_STATE,
     UNFINISHED,
     FolderLock,
@@ -52,7 +53,6 @@ from recipes.run.quiet import quiet_bars
 from recipes.run.stage import Stage
 
 MARK = "run.json"  # in each checkpoint: whose it is
-TRAINED = "trained.json"  # among the checkpoints: training is over, and the model in `out`
 
 
 @dataclass(frozen=True)
@@ -333,11 +333,11 @@ class Run:
         if self.is_main:
             self.checkpoints.mkdir(exist_ok=True)
             state = {"trained": self._trained, "notes": self.notes, "checks": self.checks}
-            write_text_atomically(self.checkpoints / TRAINED, json.dumps(state, default=str) + "\n")
+            write_text_atomically(self.dir / TRAINED, json.dumps(state, default=str) + "\n")
 
     def _read_trained(self) -> None:
-        if (self.checkpoints / TRAINED).is_file():
-            state = json.loads((self.checkpoints / TRAINED).read_text(encoding="utf-8"))
+        if (self.dir / TRAINED).is_file():
+            state = json.loads((self.dir / TRAINED).read_text(encoding="utf-8"))
             self._trained, self.checks = state["trained"], state["checks"]
             self.notes |= state["notes"] | {"resumed_from": "the trained model"}
 
@@ -392,9 +392,6 @@ class Run:
         self._lock.check()
         write_text_atomically(self.out / MANIFEST, json.dumps(manifest, indent=1, default=str) + "\n")
         take_place(self.dir)
-        (self.checkpoints / TRAINED).unlink(missing_ok=True)
-        if self.checkpoints.is_dir() and not any(self.checkpoints.iterdir()):
-            self.checkpoints.rmdir()
         self._lock.close()
         return self.dir
 

@@ -74,16 +74,15 @@ def test_a_finished_run_is_not_overwritten_unless_asked_and_stands_until_the_new
     assert [json.loads(line)["step"] for line in (folder / "log.jsonl").read_text().splitlines()] == [1]
 
 
-def test_a_run_killed_as_it_took_its_place_is_finished_by_the_next_command(tmp_path, tokenizer, monkeypatch):
+@pytest.mark.parametrize("killed_at", ["README.md", "tokenizer.json"], ids=["first file", "last file"])
+def test_a_run_killed_as_it_took_its_place_is_finished_by_the_next_command(tmp_path, tokenizer, monkeypatch, killed_at):
     folder = finished(tmp_path / "a", tokenizer)
     whole = files_below(finished(tmp_path / "b", tokenizer, seed=2))
-    moved, replace = [], os.replace
+    replace = os.replace
 
     def killed(source, target):
-        if Path(source).parent == folder / ".unfinished":
-            moved.append(target)
-            if len(moved) == 3:
-                raise KeyboardInterrupt
+        if Path(source) == folder / ".unfinished" / killed_at:
+            raise KeyboardInterrupt
         replace(source, target)
 
     run = start(folder, overwrite=True, seed=2)
