@@ -6,6 +6,7 @@ Each kind is a function `task(t: Tasker) -> Task`; KINDS gives its share. Passag
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Callable
@@ -184,7 +185,7 @@ def _people(scene: Scene) -> list[str]:
 
 
 def lookup(t: Tasker) -> Task:
-    """Who has what, who is where: the easiest of passages."""
+    """Who has what, who is where: the easiest of passages. Some of the others may have been asked for and answered before."""
     while True:
         scene = t.scene()
         keys = "abcde"[: t.rng.randint(2, 4)]
@@ -197,24 +198,27 @@ def lookup(t: Tasker) -> Task:
                 scene.thing(f"t{key}")
         if scene.has_held_out or not t.is_held_out:
             break
-    key = t.rng.choice(keys)
     names = [scene.cast[k].name for k in keys]
-    if is_where:
-        told = " ".join(scene.render(f"{{{k}.name}} is {{p{k}.at}}.") for k in keys)
-        value, asks_who = scene.cast[f"p{key}"].noun, t.rng.random() < 0.4
-        ask = scene.render(f"Who is {{p{key}.at}}?" if asks_who else f"Where is {{{key}.name}}?")
-        answer, values = scene.render(f"{{{key}.name}} is {{p{key}.at}}."), [scene.cast[f"p{k}"].noun for k in keys]
-    else:
-        told = " ".join(scene.render(f"{{{k}.name}} has {{t{k}.a}}.") for k in keys)
-        value, asks_who = scene.cast[f"t{key}"].noun, t.rng.random() < 0.4
-        ask = scene.render(f"Who has the {{t{key}}}?" if asks_who else f"What does {{{key}.name}} have?")
-        answer, values = scene.render(f"{{{key}.name}} has {{t{key}.a}}."), [scene.cast[f"t{k}"].noun for k in keys]
+    fact = "{{{k}.name}} is {{p{k}.at}}." if is_where else "{{{k}.name}} has {{t{k}.a}}."
+    whose = "Who is {{p{k}.at}}?" if is_where else "Who has the {{t{k}}}?"
+    what = "Where is {{{k}.name}}?" if is_where else "What does {{{k}.name}} have?"
+
+    def render(form: str, key: str) -> str:
+        return scene.render(form.format(k=key))
+
+    asked = [(key, t.rng.random() < 0.4) for key in t.rng.sample(keys, t.rng.randint(1, len(keys)))]
+    turns = [(render(whose if asks_who else what, key), render(fact, key)) for key, asks_who in asked]
+    prompt = user(f"{' '.join(render(fact, key) for key in keys)} {turns[0][0]}")
+    for (_, answer), (question, _) in itertools.pairwise(turns):
+        prompt += [{"role": "assistant", "content": answer}, {"role": "user", "content": question}]
+    (key, asks_who), noun = asked[-1], "p" if is_where else "t"
     record = {"kind": "lookup", "expect": "answer", "people": names, "words": [1, 20]}
     if asks_who:
         record["who"] = {"answer": scene.cast[key].name, "is_first": True}
     else:
-        record |= {"must": [[value]], "wrong": [other for other in values if other != value]}
-    return Task("lookup", user(f"{told} {ask}"), answer, record)
+        values = {k: scene.cast[f"{noun}{k}"].noun for k in keys}
+        record |= {"must": [[values[key]]], "wrong": [values[k] for k in keys if values[k] != values[key]]}
+    return Task("lookup", prompt, turns[-1][1], record)
 
 
 _NUMBERS = english.NUMBER_WORDS[3:13]
