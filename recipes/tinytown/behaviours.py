@@ -103,7 +103,7 @@ def unrelated(record: dict, parts: Sequence[str]) -> list[bool]:
     kind, found, known = record.get("kind"), [], set(record.get("known", ()))
     may_speak = kind in _SPEAKER_SPEAKS or record.get("expect", "answer") != "answer"
     for index, part in enumerate(parts):
-        own = _QUOTED.sub("", part)
+        own = _QUOTED.sub("", part).split(": ")[0]  # what is written on a sign is nobody speaking
         is_formula = bool(_REFUSAL.search(part.lower()) or _UNKNOWN.search(part.lower()))
         speaks = (index and _SPEAKERS_OWN.search(own)) if may_speak else _SPEAKER.search(own)
         words = known_words(part)
