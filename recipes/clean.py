@@ -23,7 +23,6 @@ from recipes.run.stage import Stage
 
 STAGE = Stage("clean", kind="data")
 
-LEAST = 0.95  # precision and recall asked of the kinds in CHECKED
 CHECKED = ("exact_duplicate", "near_duplicate", "broken_encoding", "other_language", "leaked")
 
 
@@ -42,8 +41,11 @@ class CleanConfig:
     truth: str | None = field(
         default=None, metadata={"help": "rows {id, dirt} of dirt that was planted: precision and recall are reported"}
     )
+    least_found: float = 0.95  # precision and recall that the checks ask of the kinds in CHECKED
 
     def __post_init__(self) -> None:
+        if not 0 <= self.least_found <= 1:
+            raise ValueError(f"least_found is {self.least_found}; it is a share, from 0 to 1")
         if not self.sources:
             raise ValueError("sources names nothing to clean; give {name: path}")
         for name, entry in self.sources.items():
@@ -74,7 +76,7 @@ def main(argv: list[str] | None = None) -> Path:
         run.note(name, {step["step"]: step["dropped"] for step in record["steps"]} | {"kept": record["documents_out"]})
         print(f"{name}: {_summary(record)}")
         if config.truth:
-            scores[name] = _score(run, name, source, Path(folder), Source(config.truth))
+            scores[name] = _score(run, name, source, Path(folder), Source(config.truth), config.least_found)
     if len(run.notes) < len(jobs):
         return run.dir
     if scores:
@@ -96,7 +98,7 @@ def _summary(record: dict[str, Any]) -> str:
     return f"{record['documents_in']:,} documents, {kept} in {record['wall_s']:.0f} s; dropped: {drops or 'none'}"
 
 
-def _score(run: Run, name: str, source: Source, folder: Path, truth: Source) -> dict[str, Any]:
+def _score(run: Run, name: str, source: Source, folder: Path, truth: Source, least: float) -> dict[str, Any]:
     """Print, check and return precision and recall of what was planted in this source."""
     ours = {str(row.fields.get("id", row.location)) for row in read_rows(source)}
     planted = {str(row.fields["id"]): row.fields["dirt"] for row in read_rows(truth, required=("id", "dirt"))}
@@ -108,7 +110,7 @@ def _score(run: Run, name: str, source: Source, folder: Path, truth: Source) -> 
         detail = f"{score['found']} of {score['planted']} found, recall {score['recall']:.3f}, precision {precision} ({score['step']})"
         print(f"  {kind:16} {detail}")
         if kind in CHECKED:
-            run.check(f"{name}: {kind}", min(score["recall"], score["precision"] or 0.0) >= LEAST, detail)
+            run.check(f"{name}: {kind}", min(score["recall"], score["precision"] or 0.0) >= least, detail)
     return scores
 
 

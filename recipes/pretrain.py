@@ -118,6 +118,7 @@ def main(argv: list[str] | None = None) -> Path | None:
 
     from transformers import AutoTokenizer
 
+    from base_model.chat import set_chat_template
     from base_model.gpt import GPT
     from base_model.plan import flops_per_token
     from base_model.pretrain import join_processes, pretrain
@@ -135,6 +136,8 @@ def main(argv: list[str] | None = None) -> Path | None:
     tokenizer = AutoTokenizer.from_pretrained(text.tokenizer)
     config = shape.model_config(vocab_size=len(tokenizer))
     tokenizer.model_max_length = config.context_length
+    if text.conversation_steps:
+        set_chat_template(tokenizer)  # the one that its conversations were written in
     encode_prompts(tokenizer, text.sample_prompts, config.context_length)  # one that is too long is refused here
     unused = [ShardIndex.load(folder).unused_ids for folder in corpora]
 

@@ -95,6 +95,10 @@ def test_a_lead_in_is_read_first_and_recorded(tokens, finished, tokenizer, tmp_p
 
 def test_conversations_share_the_last_steps_and_are_recorded(tokens, tokenizer, tmp_path):
     """The steps before are those without; the last ones read as many conversations as asked for. Steps that leave none are refused."""
+    from transformers import AutoTokenizer
+
+    from base_model.chat import CHAT_TEMPLATE
+
     with_conversations = tmp_path / "tokens"
     shutil.copytree(tokens, with_conversations)
     write_shards(["one two three four five six seven " * 8] * 8, tokenizer, with_conversations / "conversations")
@@ -105,6 +109,7 @@ def test_conversations_share_the_last_steps_and_are_recorded(tokens, tokenizer, 
         lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
         shares[share] = [line["loss"] for line in lines if "loss" in line]
         assert any(data["path"].endswith("conversations") for data in read_manifest(folder)["data"])
+        assert AutoTokenizer.from_pretrained(folder).chat_template == CHAT_TEMPLATE  # and so it is asked
     assert shares[0.25][:10] == shares[1.0][:10]
     assert all(one != other for one, other in zip(shares[0.25][10:], shares[1.0][10:], strict=True))
     with pytest.raises(ValueError, match="conversation_steps 30 leave none of 30 steps"):
