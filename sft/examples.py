@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from base_model.chat import RAW, Message, answer_text, is_raw, render_prompt
 from base_model.conversation import encode_conversation
-from base_model.documents import Counts, Source, read_rows
+from base_model.documents import Counts, Row, Source, read_rows
 from base_model.tokenizer import encode_text
 
 if TYPE_CHECKING:
@@ -171,6 +171,16 @@ class RowCounts:
         return row
 
 
+@dataclass(frozen=True)
+class Conversation:
+    """One row of a source: where it stands, what it says, its ids and labels, and what of them is kept (None: left out)."""
+
+    location: str
+    messages: list[Message]
+    whole: dict[str, list[int]]
+    kept: dict[str, list[int]] | None
+
+
 def instruction_rows(
     source: Source,
     tokenizer: PreTrainedTokenizerBase,
@@ -180,26 +190,42 @@ def instruction_rows(
     on_long_rows: str = "error",
 ) -> Iterator[dict[str, list[int]]]:
     """`input_ids` and `labels` of each conversation of a source, in order. Raises ValueError naming file and row; see `read_rows`."""
+    for row in conversations(source, tokenizer, counts, context_tokens=context_tokens, on_long_rows=on_long_rows):
+        if row.kept is not None:
+            yield row.kept
+
+
+def conversations(
+    source: Source,
+    tokenizer: PreTrainedTokenizerBase,
+    counts: RowCounts,
+    *,
+    context_tokens: int,
+    on_long_rows: str = "error",
+) -> Iterator[Conversation]:
+    """Every conversation that `instruction_rows` reads, those included that are too long and left out. Raises ValueError as it does."""
     if on_long_rows not in LONG_ROWS:
         raise ValueError(f"on_long_rows is {on_long_rows!r}; use one of {', '.join(LONG_ROWS)}")
 
     def check(fields: dict[str, Any]) -> None:
-        row = fields["row"] = encode_messages(to_messages(fields), tokenizer)
+        messages = fields["messages"] = to_messages(fields)
+        row = fields["row"] = encode_messages(messages, tokenizer)
         if on_long_rows == "error" and len(row["input_ids"]) > context_tokens:
             raise ValueError(
                 f"the conversation has {len(row['input_ids'])} tokens, more than the context of {context_tokens}; shorten it, or choose "
                 "--on_long_rows drop or truncate"
             )
 
-    for fields in _checked(source, check, counts):
-        row = fields["row"]
-        if len(row["input_ids"]) > context_tokens:
-            row = cut_to_context(row, context_tokens) if on_long_rows == "truncate" else None
-            if row is None:
-                counts.dropped_long += 1
-                continue
-            counts.truncated += 1
-        yield counts.add(row)
+    for row in _checked(source, check, counts):
+        whole = kept = row.fields["row"]
+        if len(whole["input_ids"]) > context_tokens:
+            kept = cut_to_context(whole, context_tokens) if on_long_rows == "truncate" else None
+            counts.truncated += kept is not None
+        if kept is None:
+            counts.dropped_long += 1
+        else:
+            counts.add(kept)
+        yield Conversation(row.location, row.fields["messages"], whole, kept)
     if not counts.pieces:
         raise ValueError(f"{source.path}: none of its {counts.read} rows fits into {context_tokens} tokens")
 
@@ -217,10 +243,10 @@ def document_rows(
 
     Raises ValueError naming file and row; see `read_rows`."""
     chance = random.Random(seed)
-    for fields in _checked(source, check_text, counts):
+    for row in _checked(source, check_text, counts):
         if share < 1 and chance.random() >= share:
             continue
-        for piece in encode_document(fields["text"], tokenizer, context_tokens):
+        for piece in encode_document(row.fields["text"], tokenizer, context_tokens):
             yield counts.add(piece)
 
 
@@ -238,11 +264,12 @@ def _missing(expected: str, fields: Mapping[str, Any]) -> str:
     return f"is missing; expected {expected}, the row has {', '.join(fields) or 'nothing'} (map other names with --columns)"
 
 
-def _checked(source: Source, check: Callable[[dict[str, Any]], None], counts: RowCounts) -> Iterator[dict[str, Any]]:
+def _checked(source: Source, check: Callable[[dict[str, Any]], None], counts: RowCounts) -> Iterator[Row]:
     reading = Counts()
-    for row in read_rows(source, required=(), check=check, counts=reading):
-        yield row.fields
-    counts.read, counts.skipped = reading.read + reading.skipped, reading.skipped
-    counts.first_problems = reading.examples
+    try:
+        yield from read_rows(source, required=(), check=check, counts=reading)
+    finally:  # also where no more rows are asked for
+        counts.read, counts.skipped = reading.read + reading.skipped, reading.skipped
+        counts.first_problems = reading.examples
     if not counts.read:
         raise ValueError(f"{source.path} holds no rows")
