@@ -103,7 +103,8 @@ def endpoint_judge(address: str, *, timeout_s: float = 60.0, tries: int = 3) -> 
     """
     base, _, model = address.partition("#")
     if not model:
-        raise ValueError(f"the endpoint {address} names no model; write it as {base}#MODEL")
+        shown = without_credentials(address)
+        raise ValueError(f"the endpoint {shown} names no model; write it as {shown}#MODEL")
 
     def judge(prompts: Sequence[Any], completions: Sequence[str], **columns: list) -> list[float]:
         from concurrent.futures import ThreadPoolExecutor
@@ -126,7 +127,8 @@ def endpoint_judge(address: str, *, timeout_s: float = 60.0, tries: int = 3) -> 
                 return parse_rating(_post(f"{base.rstrip('/')}/chat/completions", body, timeout_s))
             except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
                 problem = error
-        raise ValueError(f"the judge {base} gave no rating in {tries} tries: {problem}")
+        told = without_credentials(f"the judge {base} gave no rating in {tries} tries: {problem}")
+        raise ValueError(told)
 
     return judge
 
@@ -141,10 +143,25 @@ def parse_rating(reply: dict[str, Any]) -> float:
 
 
 def _post(address: str, body: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-    from urllib.request import Request, urlopen
+    """The endpoint's JSON reply. A redirect is an error: urllib would take the key along, to whatever host it names."""
+    from urllib.error import HTTPError
+    from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+    class NoRedirects(HTTPRedirectHandler):
+        def redirect_request(self, request, file, code, message, headers, new_address):
+            to = without_credentials(new_address)
+            raise HTTPError(
+                address, code, f"it redirects to {to}, which is not followed; name that address", headers, file
+            )
 
     headers = {"Content-Type": "application/json"}
     if key := os.environ.get("PLUMBLINE_JUDGE_KEY"):
         headers["Authorization"] = f"Bearer {key}"
-    with urlopen(Request(address, json.dumps(body).encode(), headers), timeout=timeout_s) as response:
+    request = Request(address, json.dumps(body).encode(), headers)
+    with build_opener(NoRedirects).open(request, timeout=timeout_s) as response:
         return json.load(response)
+
+
+def without_credentials(address: str) -> str:
+    """An address as it may be shown: without the user and password before its host."""
+    return re.sub(r"(?<=://)[^/@\s]*@", "", address)

@@ -67,6 +67,32 @@ def test_an_endpoint_that_keeps_failing_is_named(endpoint):
         endpoint_judge(endpoint)
 
 
+def test_a_redirect_takes_the_key_nowhere(endpoint, monkeypatch):
+    """To another host or to the same: the other server is never asked, and the line names where it would have gone."""
+    monkeypatch.setenv("PLUMBLINE_JUDGE_KEY", "secret")
+    for code in (301, 302, 303, 307, 308):
+
+        class Redirecting(Endpoint):
+            def do_POST(self, code=code):
+                self.send_response(code)
+                self.send_header("Location", f"{endpoint.replace('//', '//me:pw@')}/chat/completions")
+                self.end_headers()
+
+            do_GET = do_POST
+
+        server = HTTPServer(("127.0.0.1", 0), Redirecting)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/v1"
+        with pytest.raises(ValueError, match=rf"it redirects to {endpoint}/chat/completions, which is not") as error:
+            endpoint_judge(f"{address}#m")(["p"], ["one"])
+        assert "pw@" not in str(error.value)
+        server.shutdown()
+        server.server_close()
+    assert Endpoint.asked == []
+    with pytest.raises(ValueError, match=r"the endpoint https://host/v1 names no model"):
+        endpoint_judge("https://user:password@host/v1")
+
+
 @pytest.mark.parametrize("content", ["11", '{"rating": 11}', '{"rating": 0}', "ten"])
 def test_a_reply_without_a_rating_from_1_to_10_is_refused(content):
     with pytest.raises(ValueError, match=r"expected {\"rating\": 1..10}"):
