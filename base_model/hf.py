@@ -338,7 +338,7 @@ def import_checkpoint(folder: Path | str, *, dtype: torch.dtype | None = None, t
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder} has no config.json; give the folder of a Hugging Face checkpoint")
-    config_from_hf(AutoConfig.from_pretrained(folder))
+    config_from_hf(AutoConfig.from_pretrained(folder, trust_remote_code=False))
     if not any(folder.glob("*.safetensors")):
         raise FileNotFoundError(f"{folder} has no .safetensors weights; other formats can run code and are not read")
     hf_model = load_model(AutoModelForCausalLM, folder, dtype=dtype or "auto")

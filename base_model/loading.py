@@ -37,6 +37,7 @@ def load_model(
     try:
         model, loading = auto_class.from_pretrained(
             checkpoint,
+            trust_remote_code=False,
             use_safetensors=True,  # other formats can run code
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # refused below, by name

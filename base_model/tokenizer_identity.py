@@ -69,7 +69,7 @@ def reloaded(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
 
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
-        return AutoTokenizer.from_pretrained(folder)
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
 
 def special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, str | None]:

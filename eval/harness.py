@@ -193,7 +193,7 @@ def load_checkpoint(checkpoint: Path | str) -> tuple[Any, Any]:
         folder.is_absolute() or str(checkpoint).count("/") != 1 or str(checkpoint).startswith(".")
     ):
         raise FileNotFoundError(f"there is no checkpoint at {checkpoint}")
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
     has_bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

@@ -278,7 +278,9 @@ def prompt_rows(config: InspectConfig, data: DataConfig, view: TokenView, notes:
     from base_model.chat import render_prompt
     from recipes.ppo import read_prompts
 
-    room = room_tokens(SimpleNamespace(config=AutoConfig.from_pretrained(config.model)), config)
+    room = room_tokens(
+        SimpleNamespace(config=AutoConfig.from_pretrained(config.model, trust_remote_code=False)), config
+    )
     rows = read_prompts(data.source, view.tokenizer, config.rows)
     usable = PromptSet(rows, view.tokenizer, room_tokens=room, overlong=config.overlong_prompts, name=data.data).rows
     for number, row in enumerate(rows):

@@ -134,7 +134,7 @@ def sample(run: Run, config: PreferencesConfig, rows: list[dict[str, Any]]) -> l
         from sft.lora import load_parent
 
         model = load_parent(config.model).to(find_device()).eval()
-        tokenizer = AutoTokenizer.from_pretrained(config.model)
+        tokenizer = AutoTokenizer.from_pretrained(config.model, trust_remote_code=False)
         for start in range(len(journal.entries), len(rows), config.prompts_at_once):
             batch = [row["prompt"] for row in rows[start : start + config.prompts_at_once]]
             made = sample_answers(

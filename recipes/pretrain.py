@@ -133,7 +133,7 @@ def main(argv: list[str] | None = None) -> Path | None:
     run = Run.start(STAGE, run_config, settings, parents=[text.tokenizer], data=corpora)
     if run.is_trained:
         return run.finish()
-    tokenizer = AutoTokenizer.from_pretrained(text.tokenizer)
+    tokenizer = AutoTokenizer.from_pretrained(text.tokenizer, trust_remote_code=False)
     config = shape.model_config(vocab_size=len(tokenizer))
     tokenizer.model_max_length = config.context_length
     if text.conversation_steps:
@@ -228,7 +228,7 @@ def planned(text: TextConfig, shape: ShapeConfig, training: PretrainConfig, plan
     if text.tokenizer and Path(text.tokenizer, "tokenizer.json").is_file():
         from transformers import AutoTokenizer
 
-        size = {"vocab_size": len(AutoTokenizer.from_pretrained(text.tokenizer))}
+        size = {"vocab_size": len(AutoTokenizer.from_pretrained(text.tokenizer, trust_remote_code=False))}
     config = shape.model_config(**size)
     if plan.plan_device is None:
         return describe(config, training)

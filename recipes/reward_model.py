@@ -134,7 +134,7 @@ def longest_row(config: RewardModelConfig, training) -> int:
 
     from base_model.loading import context_length
 
-    return training.max_length or context_length(AutoConfig.from_pretrained(config.model))
+    return training.max_length or context_length(AutoConfig.from_pretrained(config.model, trust_remote_code=False))
 
 
 def train_member(run, config, training, lora, tokenizer, train: list[dict], member: int) -> Any:
@@ -251,7 +251,7 @@ def sample_policy(run: Run, config: RewardModelConfig, rows: list[dict]) -> list
 
     sampled = sample_answers(
         load_parent(config.policy).to(find_device()).eval(),
-        AutoTokenizer.from_pretrained(config.policy),
+        AutoTokenizer.from_pretrained(config.policy, trust_remote_code=False),
         [row["prompt"] for row in rows],
         config.policy_answers,
         max_new_tokens=config.max_new_tokens,

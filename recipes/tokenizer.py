@@ -157,7 +157,7 @@ def make_tokenizer(config: TokenizerConfig, texts: Iterator[str]):
         return character_tokenizer(texts, model_max_length=config.model_max_length)
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(config.kind)
+    return AutoTokenizer.from_pretrained(config.kind, trust_remote_code=False)
 
 
 def more_texts(config: TokenizerConfig, source: Source) -> Iterator[str]:

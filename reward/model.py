@@ -167,7 +167,7 @@ class RewardModel:
             raise FileNotFoundError(
                 f"there is no reward model in {folder} (no config.json); train one with recipes.reward_model"
             )
-        config = AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         if not any("SequenceClassification" in name for name in config.architectures or []):
             raise ValueError(f"{folder} is a {config.architectures} checkpoint, not a reward model with a scalar head")
         if config.num_labels != 1:
@@ -184,7 +184,7 @@ class RewardModel:
         model = model.to(device or find_device()).eval()
         return cls(
             model,
-            AutoTokenizer.from_pretrained(folder),
+            AutoTokenizer.from_pretrained(folder, trust_remote_code=False),
             mean=getattr(config, "reward_mean", 0.0),
             std=getattr(config, "reward_std", 1.0),
             cut_to=getattr(config, "reward_cut_to", None),

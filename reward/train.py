@@ -175,7 +175,7 @@ def load_for_reward(
     from base_model.loading import load_model
     from sft.lora import check_targets
 
-    config = AutoConfig.from_pretrained(folder)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     has_head = any("SequenceClassification" in name for name in config.architectures or [])
     if has_head and config.num_labels != 1:
         raise ValueError(

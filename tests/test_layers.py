@@ -1,5 +1,7 @@
 """Imports follow the pipeline: each package may import those before it, nothing after it. Read from the import statements."""
 
+import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -40,3 +42,16 @@ def test_nothing_unpickles_or_runs_remote_code():
             text = file.read_text(encoding="utf-8")
             assert "import pickle" not in text and "trust_remote_code=True" not in text, file
             assert text.count("torch.load(") == text.count("weights_only=True"), file
+
+
+def test_every_load_through_an_auto_class_refuses_a_checkpoints_own_code():
+    """Left out, transformers asks on a terminal whether to run the code of a checkpoint with auto_map, and a "y" runs it."""
+    asking = []
+    for package in PACKAGES:
+        for file in (ROOT / package).rglob("*.py"):
+            for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                name = ast.unparse(call.func) if isinstance(call, ast.Call) else ""
+                if re.fullmatch(r"auto\w*\.from_pretrained", name, re.IGNORECASE):
+                    refuses = any(k.arg == "trust_remote_code" and k.value.value is False for k in call.keywords)
+                    asking += [] if refuses else [f"{file.relative_to(ROOT)}:{call.lineno}"]
+    assert asking == []

@@ -17,7 +17,7 @@ def load_model(model: Any, tokenizer: Any) -> tuple[Any, Any]:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        tokenizer = tokenizer or AutoTokenizer.from_pretrained(model)
+        tokenizer = tokenizer or AutoTokenizer.from_pretrained(model, trust_remote_code=False)
         model = loading.load_model(AutoModelForCausalLM, model, dtype=torch.float32)
     if tokenizer is None:
         name = getattr(model.config, "_name_or_path", "")
@@ -27,7 +27,7 @@ def load_model(model: Any, tokenizer: Any) -> tuple[Any, Any]:
             )
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     return model, tokenizer
 
 

@@ -83,7 +83,7 @@ def _classifier(model: Any, tokenizer: Any, device: Any) -> RewardModel:
     if tokenizer is None:
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(model.config._name_or_path)
+        tokenizer = AutoTokenizer.from_pretrained(model.config._name_or_path, trust_remote_code=False)
     scale = {"mean": getattr(model.config, "reward_mean", 0.0), "std": getattr(model.config, "reward_std", 1.0)}
     scale["cut_to"] = getattr(model.config, "reward_cut_to", None)
     return RewardModel(model.to(device).eval() if device else model.eval(), tokenizer, **scale)

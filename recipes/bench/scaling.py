@@ -285,7 +285,7 @@ def prepare(folder: str, sizes: Sequence[int], share: float, stages: Sequence[st
         recipe(STAGES[stage].module, {**settings, **place}, parents / f"{name}.yaml")()
 
     make("tokenizer", "tokenising", _tokenize(data, parents, 1))
-    tokenizer = AutoTokenizer.from_pretrained(parents / "tokenizer")
+    tokenizer = AutoTokenizer.from_pretrained(parents / "tokenizer", trust_remote_code=False)
     for size in sizes[:-1]:
         share_longest(tokenizer, Path(folder, f"x{sizes[-1]}"), Path(folder, f"x{size}"))
     for size in sizes:

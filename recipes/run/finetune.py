@@ -59,7 +59,7 @@ def load_tokenizer(parent: str) -> PreTrainedTokenizerBase:
     from base_model.chat import check_template
     from base_model.tokenizer_identity import reloaded, tokenizer_difference, tokenizer_sha256
 
-    tokenizer = AutoTokenizer.from_pretrained(parent)
+    tokenizer = AutoTokenizer.from_pretrained(parent, trust_remote_code=False)
     check_template(tokenizer, parent)
     manifest, vocabulary_file = read_manifest(parent), Path(parent, "tokenizer.json")
     is_as_it_was = manifest and manifest["files"].get("tokenizer.json") == sha256_file(vocabulary_file)
@@ -67,7 +67,7 @@ def load_tokenizer(parent: str) -> PreTrainedTokenizerBase:
         raise ValueError(
             f"{vocabulary_file} is not the tokenizer that {parent} was trained with; put the parent's own back"
         )
-    vocabulary = AutoConfig.from_pretrained(parent).get_text_config().vocab_size
+    vocabulary = AutoConfig.from_pretrained(parent, trust_remote_code=False).get_text_config().vocab_size
     if len(tokenizer) > vocabulary:
         raise ValueError(
             f"the tokenizer in {parent} has {len(tokenizer)} tokens, its model only {vocabulary}: it is not the model's own; put that back"
@@ -85,7 +85,9 @@ def context_tokens(parent: str, training: TrainingConfig) -> int:
 
     from base_model.loading import context_length
 
-    longest = context_length(AutoConfig.from_pretrained(parent), unstated=training.context_length)
+    longest = context_length(
+        AutoConfig.from_pretrained(parent, trust_remote_code=False), unstated=training.context_length
+    )
     if (training.context_length or 0) > longest:
         raise ValueError(f"context_length {training.context_length} is more than the {longest} positions of {parent}")
     return training.context_length or longest

@@ -208,5 +208,5 @@ def tokenizer_hashes(folder: Path | str) -> dict[str, str | None]:
 
     from base_model.tokenizer_identity import template_sha256, tokenizer_sha256
 
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     return {"tokenizer_sha256": tokenizer_sha256(tokenizer), "template_sha256": template_sha256(tokenizer)}

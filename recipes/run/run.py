@@ -148,7 +148,9 @@ class Run:
         suite = Suite.load(self.config.evaluation)
         check_judges(judge_names(suite))
         folder = record.parent_folder(self.parents[0]) if self.parents else None
-        self._tasks = check_inputs(suite, AutoTokenizer.from_pretrained(folder) if folder else None)
+        self._tasks = check_inputs(
+            suite, AutoTokenizer.from_pretrained(folder, trust_remote_code=False) if folder else None
+        )
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -462,11 +464,11 @@ def save_checkpoint(model: Any, tokenizer: Any, folder: Path) -> None:
         model.save_pretrained(partial, safe_serialization=True)
         tokenizer.save_pretrained(partial)
     auto = AutoModelForCausalLM if _is_causal(partial) else AutoModelForSequenceClassification
-    read = auto.from_pretrained(partial, dtype=next(model.parameters()).dtype).state_dict()
+    read = auto.from_pretrained(partial, dtype=next(model.parameters()).dtype, trust_remote_code=False).state_dict()
     for name, tensor in model.state_dict().items():
         if name not in read or not torch.equal(read[name].cpu(), tensor.detach().cpu()):
             raise ValueError(f"{folder}: {name} read back from the saved checkpoint is not what was trained")
-    AutoTokenizer.from_pretrained(partial)
+    AutoTokenizer.from_pretrained(partial, trust_remote_code=False)
     for path in sorted(partial.iterdir()):
         target = folder / path.name
         if target.is_dir():
