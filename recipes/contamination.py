@@ -11,6 +11,7 @@ The report shows the numbers in its table. Cleaning (recipes.clean, `heldout`) t
 import argparse
 import json
 from collections import defaultdict
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +41,20 @@ def training_files(folder: Path) -> list[str]:
             continue
         seen.add(run)
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        found.update(
-            dict.fromkeys(data["path"] for data in manifest.get("data", []) if "heldout" not in Path(data["path"]).name)
-        )
+        paths = [Path(data["path"]) for data in manifest.get("data", [])]
+        texts = [path for path in paths if "heldout" not in path.name and not is_shards(path)]
+        found.update(dict.fromkeys(map(str, texts)))
         waiting += [Path(parent["path"]) for parent in manifest.get("parents", [])]
     if not found:
         raise ValueError(f"{folder} and its parents name no training data; give it with --training")
-    if gone := [path for path in found if not Path(path).exists()]:
+    if gone := [path for path in found if not Path(path).exists() and not glob(path)]:
         raise ValueError(f"the training data {gone[0]} is not there any more; give what there is with --training")
     return list(found)
+
+
+def is_shards(path: Path) -> bool:
+    """Token shards: their text is among the data of the tokenizer run that wrote them, a parent."""
+    return (path / "index.json").is_file() and any(path.glob("*.bin"))
 
 
 def contaminated(items: list[dict], training: list[str], words: int, least_words: int) -> dict[str, set[str]]:

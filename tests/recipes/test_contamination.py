@@ -58,6 +58,14 @@ def test_the_training_data_are_those_of_the_run_and_its_parents(run, tmp_path):
         )
         (tmp_path / f"{name}.jsonl").write_text('{"text": "x"}\n')
     assert contamination.training_files(run) == [str(tmp_path / "ppo.jsonl"), str(tmp_path / "sft.jsonl")]
+    (tmp_path / "shards").mkdir()
+    for name in ("shards/index.json", "shards/00000.bin", "pairs1.jsonl", "pairs2.jsonl"):
+        (tmp_path / name).write_text('{"text": "x"}\n')
+    more = [{"path": str(tmp_path / name), "sha256": "0"} for name in ("pairs*.jsonl", "shards")]
+    write_manifest(tmp_path / "dpo", parents=[], data=more)
+    assert contamination.training_files(tmp_path / "dpo") == [
+        str(tmp_path / "pairs*.jsonl")
+    ]  # shards hold text of a parent
     (tmp_path / "sft.jsonl").unlink()
     with pytest.raises(ValueError, match="sft.jsonl is not there any more"):
         contamination.training_files(run)
