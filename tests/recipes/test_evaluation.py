@@ -65,6 +65,9 @@ def test_results_can_go_elsewhere_and_mistakes_are_named(suite, tmp_path, tokeni
 def test_the_tiny_suite_is_read_and_names_judges_that_there_are():
     from eval.suite import Suite
     from recipes.judges.registry import resolve
+    from recipes.tinytown.behaviours import BEHAVIOURS
 
     suite = Suite.load("recipes/configs/tiny/evaluation.yaml")
-    assert len(suite.benchmark_sets) == 5 and suite.kl_set and list(resolve(suite.judges)) == ["tinytown_gold"]
+    assert len(suite.benchmark_sets) == 5 and suite.kl_set
+    assert set(resolve(suite.judges)) == {"tinytown_gold", *(f"tinytown_{name}" for name in BEHAVIOURS)}
+    assert suite.generation["sampled"]["judges"][0] == "tinytown_gold"  # the one that the verdict is on

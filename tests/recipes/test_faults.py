@@ -35,8 +35,8 @@ def graph(folder: Path, **stages) -> Path:
     return path
 
 
-def command(path: Path) -> list[str]:
-    return [sys.executable, "-m", "recipes.pipeline", "--config", str(path)]
+def command(path: Path, jobs: int = 1) -> list[str]:
+    return [sys.executable, "-m", "recipes.pipeline", "--config", str(path), "--jobs", str(jobs)]
 
 
 def take_ctrl_c() -> None:

@@ -21,12 +21,13 @@ def main(arguments: list[str]) -> None:
         raise ValueError("it was told to, with other settings")
     if "--resume" in arguments and settings.get("refuses"):
         raise getattr(recipes.run.folder, settings["refuses"])("whatever it says")
+    torch = sys.modules.get("torch")  # loaded before, where another stage of this process asked for it
     record = {
         "files": {},
         "arguments": arguments[2:],
         "began_s": began_s,
         "ended_s": time.monotonic(),
-        "threads": os.environ["OMP_NUM_THREADS"],
+        "threads": str(torch.get_num_threads()) if torch else os.environ["OMP_NUM_THREADS"],
         "wall_s": 1,
         "evaluation_s": 0,
         "peak_memory_bytes": {"host": 2**20},
