@@ -40,7 +40,7 @@ def _of_model(comparison: Comparison, name: str, shares: list[Change], kinds: li
     worlds = {_name(change.key).partition("_")[0] for change in own}
     prefix = f"{worlds.pop()}_" if len(worlds) == 1 else ""  # what all their names begin with says nothing
     parts = []
-    for verdict, lead in (("better", "fewer answers are"), ("worse", "more answers are"), ("same", "unchanged:")):
+    for verdict, lead in (("better", "less often"), ("worse", "more often"), ("same", "no detectable difference:")):
         told = [_share(comparison, change, prefix) for change in own if change.verdict == verdict]
         if told:
             parts.append(f"{lead} {', '.join(told)}")

@@ -180,9 +180,11 @@ def side_corpora(text: TextConfig) -> dict[str, bool]:
 
 
 def curriculum(text: TextConfig, shards: Path, training: PretrainConfig, context_length: int, rows: int, place: dict):
-    """The loader of a run: the lead-in, then the text, then text and conversations, each with the lead-in's share; just the text without.
+    """The loader of a run: the lead-in, then the text, then text and conversations, each with the lead-in's share; the text's own loader
+    where there is neither.
 
-    rows: of a micro-batch. Raises ValueError if no step is left for the text alone."""
+    rows: of a micro-batch in this process; place: seed, rank and world_size. Raises ValueError if no step is left for the text alone, or
+    if a share of a micro-batch's rows, those of all processes together, is no whole number."""
     from base_model.shards import CurriculumLoader, ShardLoader, SideBySide
 
     alone = training.steps - text.lead_in_steps - text.conversation_steps
@@ -191,10 +193,10 @@ def curriculum(text: TextConfig, shards: Path, training: PretrainConfig, context
             f"lead_in_steps {text.lead_in_steps} and conversation_steps {text.conversation_steps} leave none of {training.steps} steps"
         )
     folders = {"text": shards, **{name: Path(text.tokenizer, name) for name in side_corpora(text)}}
+    of_all = rows * place["world_size"]
 
     def mixed(phase: int, **shares: float):
         """Rows of several corpora, in each phase in another order; the text has what the others leave."""
-        of_all = rows * place["world_size"]
         counts = {name: round(of_all * share) for name, share in shares.items() if share}
         if any(abs(of_all * shares[name] - count) > 1e-6 for name, count in counts.items()):
             told = ", ".join(f"{name} {share}" for name, share in shares.items() if share)
@@ -202,21 +204,22 @@ def curriculum(text: TextConfig, shards: Path, training: PretrainConfig, context
                 f"a batch of {of_all} rows has no whole number of rows for the shares {told}; change one of them"
             )
         counts["text"] = of_all - sum(counts.values())
-        loaders = (
-            ShardLoader(folders[name], context_length, count, seed=place["seed"] + phase)
-            for name, count in counts.items()
-            if count
-        )
+        present = {name: count for name, count in counts.items() if count}
+        seed = place["seed"] + phase
+        if len(present) == 1:
+            return ShardLoader(folders[next(iter(present))], context_length, rows, **{**place, "seed": seed})
+        loaders = (ShardLoader(folders[name], context_length, count, seed=seed) for name, count in present.items())
         return SideBySide(tuple(loaders), place["rank"], place["world_size"])
 
-    phases = []
+    phases = [(mixed(0, lead_in=text.lead_in_share), alone)]
     if text.lead_in_steps:
-        phases.append((mixed(0, lead_in=1.0), text.lead_in_steps))
-    phases.append((mixed(0, lead_in=text.lead_in_share), alone))
+        phases.insert(0, (mixed(0, lead_in=1.0), text.lead_in_steps))
     if text.conversation_steps:
         last = mixed(1, lead_in=text.lead_in_share, conversations=text.conversation_share)
         phases.append((last, text.conversation_steps))
-    main = min(1, text.lead_in_steps)
+    if len(phases) == 1:
+        return phases[0][0]
+    main = 1 if text.lead_in_steps else 0
     return CurriculumLoader(tuple((loader, steps * training.accumulation) for loader, steps in phases), main)
 
 

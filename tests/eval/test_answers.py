@@ -67,8 +67,8 @@ def test_what_alignment_changed_is_told_by_behaviour_and_kind(tmp_path):
     )
     found = compare([tuned, dpo], baseline=tuned)
     assert in_words(found) == [
-        "dpo against tuned: fewer answers are rude 33.3 → 5.0 %; more answers are rambling 0.0 → 25.0 %; "
-        "unchanged: broken off 1.7 → 1.7 %; better at story; worse at decline."
+        "dpo against tuned: less often rude 33.3 → 5.0 %; more often rambling 0.0 → 25.0 %; "
+        "no detectable difference: broken off 1.7 → 1.7 %; better at story; worse at decline."
     ]
     assert {table["key"] for table in found.by_kind} == {"instructions/gold"}  # faults have no table of kinds
 
