@@ -9,7 +9,7 @@ from recipes.run.cli import command
 from recipes.run.stage import commands
 
 ALIASES = {"run": "pipeline"}  # as in `make run`
-DEFAULTS = {"run": ["--config", "recipes/configs/tiny/pipeline.yaml"]}  # of a command that is given nothing
+CONFIGS = {"run": "recipes/configs/tiny/pipeline.yaml"}  # of a command that is given no --config
 USAGE = """usage: plumbline COMMAND [--config FILE.yaml] [--setting value ...]
        plumbline COMMAND --help        the settings of one command
 
@@ -37,7 +37,9 @@ def main() -> None:
         near = difflib.get_close_matches(name, [*commands(), *ALIASES], n=1)
         hint = f"did you mean '{near[0]}'?" if near else "plumbline --help lists the commands"
         raise ValueError(f"unknown command '{asked}'; {hint}")
-    sys.argv = [f"plumbline {name}", *(rest or DEFAULTS.get(name, []))]
+    if name in CONFIGS and not any(word.split("=")[0] == "--config" for word in rest):
+        rest = ["--config", CONFIGS[name], *rest]
+    sys.argv = [f"plumbline {name}", *rest]
     module = importlib.import_module(chosen.module)
     if hasattr(module, "__path__"):
         module = importlib.import_module(f"{chosen.module}.__main__")

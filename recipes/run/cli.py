@@ -81,7 +81,7 @@ def parse(*dataclass_types: type, argv: Sequence[str] | None = None) -> tuple[An
     known = [name for name, _ in fields]
     aliases = [alias.lstrip("-") for _, field in fields for alias in field.metadata.get("aliases", ())]
     # A line that sys.argv did not bring is parsed for a caller in this process: argparse must not name this process's script.
-    parser = TrlParser(dataclass_types, prog=None if argv is None else "recipe", allow_abbrev=False)
+    parser = TrlParser(dataclass_types, prog=None if argv in (None, sys.argv[1:]) else "recipe", allow_abbrev=False)
     parser.add_argument("--config", metavar="FILE.yaml", help="settings file; flags given beside it win")
     if {"-h", "--help"} & set(arguments):
         _explain(parser, dataclass_types)

@@ -190,7 +190,8 @@ def take_place(folder: Path) -> None:
         os.replace(folder / MANIFEST, replaced)
     if replaced.is_file():
         old = read_record(replaced, "files") or {"files": []}
-        for path in (folder / name for name in (*old["files"], *BESIDE_FILES, LOG)):
+        inside = (name for name in old["files"] if not Path(name).is_absolute() and ".." not in Path(name).parts)
+        for path in (folder / name for name in (*inside, *BESIDE_FILES, LOG)):
             _remove(path)
             _remove_empty(path.parent, folder)
         replaced.unlink()  # before new files of the same names are there

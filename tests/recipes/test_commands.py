@@ -76,6 +76,9 @@ def test_a_command_gets_its_arguments_and_its_usage_names_it(monkeypatch, capsys
     with pytest.raises(SystemExit) as ended:
         call(monkeypatch, "best-of-n", "--help")
     assert ended.value.code == 0 and capsys.readouterr().out.startswith("usage: plumbline best_of_n")
+    with pytest.raises(SystemExit):
+        call(monkeypatch, "pretrain", "--help")  # it looks at its arguments itself first
+    assert capsys.readouterr().out.startswith("usage: plumbline pretrain")
     with pytest.raises(ValueError, match="unknown key 'kl_coeff' in the command line; did you mean 'kl_coef'"):
         call(monkeypatch, "ppo", "--kl_coeff", "1")
 
@@ -86,8 +89,10 @@ def test_run_is_the_pipeline_and_alone_the_tiny_one(monkeypatch):
     seen = []
     monkeypatch.setattr(pipeline, "main", lambda: seen.append(sys.argv[1:]))
     call(monkeypatch, "run")
+    call(monkeypatch, "run", "--dry_run")
     call(monkeypatch, "run", "--config", "mine.yaml")
-    assert seen == [["--config", "recipes/configs/tiny/pipeline.yaml"], ["--config", "mine.yaml"]]
+    tiny = ["--config", "recipes/configs/tiny/pipeline.yaml"]
+    assert seen == [tiny, [*tiny, "--dry_run"], ["--config", "mine.yaml"]]
 
 
 def test_an_exit_status_of_a_command_is_the_programs(monkeypatch):

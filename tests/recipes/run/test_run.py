@@ -98,6 +98,17 @@ def test_a_run_killed_as_it_took_its_place_is_finished_by_the_next_command(tmp_p
     assert set(after) == set(whole) and after["model.safetensors"] == whole["model.safetensors"]
 
 
+def test_a_record_that_lists_files_outside_its_folder_takes_none_of_them_along(tmp_path, tokenizer):
+    folder = finished(tmp_path / "a", tokenizer)
+    for name in ("beside.txt", "absolute.txt"):
+        (tmp_path / name).write_text("mine")
+    record = json.loads((folder / "manifest.json").read_text())
+    record["files"] |= {"../beside.txt": "0", str(tmp_path / "absolute.txt"): "0"}
+    (folder / "manifest.json").write_text(json.dumps(record))
+    finished(folder, tokenizer, seed=2, overwrite=True)
+    assert (tmp_path / "beside.txt").is_file() and (tmp_path / "absolute.txt").is_file()
+
+
 def test_a_run_is_not_made_from_what_lies_in_its_own_folder(tmp_path, tokenizer):
     folder = finished(tmp_path / "a", tokenizer)
     (folder / "rows.jsonl").write_text('{"text": "mine"}\n')
