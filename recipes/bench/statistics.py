@@ -119,6 +119,11 @@ def one_model(options: argparse.Namespace) -> Iterator[Cell]:
         yield _cell("byte perplexity", n, options, lambda rng, n=n: _perplexity(rng, n), 2**1.5)
 
 
+def _alike_within(rng: np.random.Generator, groups: np.ndarray, units: int) -> np.ndarray:
+    """Normal scores, one an item, of correlation 0.5 within a cluster. groups: each item's cluster, below `units`."""
+    return rng.normal(size=units)[groups] + rng.normal(size=len(groups))
+
+
 def clustered(options: argparse.Namespace) -> Iterator[Cell]:
     """Cells of `mean_interval` with clusters: accuracies that differ by cluster, and normal scores that share a part."""
     for rate in (0.7, 0.95):
@@ -139,9 +144,7 @@ def clustered(options: argparse.Namespace) -> Iterator[Cell]:
             "normal, correlation 0.5",
             units,
             options,
-            lambda rng, g=groups, u=units: statistics.mean_interval(
-                rng.normal(size=u)[g] + rng.normal(size=len(g)), clusters=g
-            ),
+            lambda rng, g=groups, u=units: statistics.mean_interval(_alike_within(rng, g, u), clusters=g),
             0.0,
         )
 
@@ -172,7 +175,7 @@ def two_models_clustered(options: argparse.Namespace) -> Iterator[Cell]:
             units,
             options,
             lambda rng, g=groups, u=units: statistics.paired_difference(
-                rng.normal(size=u)[g] + rng.normal(size=len(g)), np.zeros(len(g)), clusters=g
+                _alike_within(rng, g, u), np.zeros(len(g)), clusters=g
             ),
             0.0,
         )
