@@ -11,6 +11,7 @@ Shapes: B rows, T tokens, D width, H heads, V vocabulary.
 
 import argparse
 import math
+import os
 import time
 from pathlib import Path
 
@@ -20,6 +21,10 @@ ROWS, STEPS, PEAK_RATE, WARMUP = 16, 450, 8e-3, 20
 
 def main(argv: list[str] | None = None) -> float:
     """Train and sample; returns the mean loss of the last 20 steps, nats a token."""
+    os.environ.setdefault(
+        "OMP_WAIT_POLICY", "PASSIVE"
+    )  # before torch loads: threads that spin while they wait starve others
+
     import torch
     import torch.nn.functional as F
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
