@@ -83,6 +83,10 @@ def main(argv: list[str] | None = None) -> None:
         print(f"\n## {title}\n\n{HEADING}", flush=True)
         for cell in cells:
             print(as_row(cell), flush=True)
+    print(f"\n## A sweep of {SWEEP} variants that are no better than the baseline, by the ledger's levels\n")
+    by_levels, at_005 = sweeps(options)
+    told = f"{by_levels:.3f} of them ({at_005:.3f} if each comparison were held against 0.05)"
+    print(f"{options.simulations} sweeps on {SWEEP_ITEMS} items, 0/1: one or more false verdicts in {told}", flush=True)
     print(
         "\n## Power at the smallest detectable difference\n\n| scores | n | level | power |\n| --- | --- | --- | --- |"
     )
