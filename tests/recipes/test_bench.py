@@ -6,9 +6,10 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from recipes.bench import competitor, finetuning, generation
+from recipes.bench import competitor, finetuning, generation, statistics
 from recipes.bench.__main__ import main
 from recipes.bench.timing import Timings, alternate, matmul_ceiling
+from recipes.pipeline.fingerprint import ROOT
 
 
 def test_a_ratio_is_the_median_of_the_rounds_ratios():
@@ -90,3 +91,17 @@ def test_the_words_of_the_ppo_benchmark_come_back_from_text_as_they_went_in():
     (text,) = tokenizer.batch_decode([[5, 49, 3, 2]], skip_special_tokens=True)
     assert text == "w5 w49 w3"
     assert tokenizer(text, add_special_tokens=False).input_ids == [5, 49, 3]
+
+
+def test_the_statistics_benchmark_prints_every_table_of_its_page(capsys):
+    """The page's headings, in order, and as many rows below each: nothing of it is made elsewhere."""
+    statistics.main(["--simulations", "2"])
+    page = (ROOT / "recipes" / "results" / "statistics.md").read_text(encoding="utf-8")
+
+    def tables(text: str) -> list[tuple[str, int]]:
+        sections = text.split("\n## ")[1:]
+        return [(section.split("\n")[0], section.count("\n| ")) for section in sections]
+
+    printed = capsys.readouterr().out
+    assert tables(printed) == tables(page) and len(tables(page)) == 6
+    assert "2 sweeps on 100 items" in printed
