@@ -35,7 +35,9 @@ def answers(comparison: Comparison, as_text: Callable[[Any], str]) -> dict[str, 
     if len(models) < 2 or models[-1].parent != comparison.baseline:
         return None
     set_name, judge = key.split("/", 1)
-    items = {m.name: {i["item"]: i for i in m.evaluation.items_of_set[set_name]} for m in models}
+    items = {
+        m.name: {i["item"]: i for i in m.evaluation.items_of_set[set_name] if judge in i["scores"]} for m in models
+    }
     shared = set.intersection(*(set(found) for found in items.values()))
     aligned = [m.name for m in models if m.parent == comparison.baseline]
     sign = -1 if comparison.entries[key]["higher_is_better"] is False else 1

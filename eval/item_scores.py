@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from eval.results import Evaluation, as_metric
+from eval.results import Evaluation, as_metric, scored
 
 PREFERRED = ("acc_norm", "acc", "exact_match")  # where a task has several metrics and none was named
 LOWER_IS_BETTER = ("perplexity", "bits_per_byte", "bits_per_unit", "brier_score", "ter", "wer", "loss", "empty_rate")
@@ -199,7 +199,7 @@ def _read_run(folder: Path) -> Model:
         if metric.aggregate not in ("mean", "proportion", "ratio", "bits_per_unit"):
             continue  # corpus metrics: recipes.compare has their paired tests
         directions[metric.key] = metric.higher_is_better
-        for item in evaluation.items_of_set[metric.set]:
+        for item in scored(metric, evaluation.items_of_set[metric.set]):  # a judge may not apply to every item
             score, *weight = (item["scores"][name] for name in metric.fields)
             rows.append(Row(metric.key, item["item"], scale * score, weight[0] if weight else 1.0, item.get("cluster")))
     return Model(

@@ -31,7 +31,7 @@ def write_run(
 
     kinds: of prompt, in turn, each with what its judge's scores have on top of `quality`.
     task: name of the multiple-choice benchmark.
-    faults: of answers, each with how many of the first ones have it; a judge gives each as 1 or 0, lower is better.
+    faults: of answers, each with how many of the first ones have it; a judge gives each as 1 or 0, lower is better, and none for the last.
     unspaced: texts of one word of some 10,000 characters, and their word perplexity among the metrics.
     """
     rng = np.random.default_rng([seed, *folder.name.encode()])
@@ -55,7 +55,7 @@ def write_run(
         }
         if optimised:
             scores["reward_model"] = 3 * score
-        scores |= {fault: float(i < count) for fault, count in (faults or {}).items()}
+        scores |= {fault: float(i < count) for fault, count in (faults or {}).items() if i < items - 1}
         found.append(
             {
                 "set": "instructions",

@@ -51,13 +51,23 @@ def test_they_are_those_that_the_rule_names(folders):
         assert [a["score"] for a in row["answers"]] == [gold[name][row["prompt"]] for name in found["models"]]
 
 
+def test_an_item_that_the_judge_does_not_apply_to_is_not_among_them(folders):
+    comparison = compare(folders, baseline=folders[1], aligned=folders[1:])
+    first = answers(comparison, prompt_text)["rows"][0]["prompt"]
+    for item in comparison.by_name["dpo"].evaluation.items_of_set["instructions"]:
+        if item["prompt"][0]["content"] == first:
+            del item["scores"]["gold"]
+    assert first not in {row["prompt"] for row in answers(comparison, prompt_text)["rows"]}
+
+
 def test_there_are_none_where_nothing_was_made_from_the_baseline(folders):
     assert answers(compare(folders[:1]), prompt_text) is None
     assert answers(compare(folders[:2], baseline=folders[1]), prompt_text) is None
 
 
 def test_what_alignment_changed_is_told_by_behaviour_and_kind(tmp_path):
-    """Of 60 answers 20 were rude and 3 are; 0 rambled and 15 do; one is garbled as before. Stories gain, lists stay, mischief loses."""
+    """Of the 59 answers that are judged 20 were rude and 3 are; 0 rambled and 15 do; one is broken off as before. Stories gain, lists
+    stay, mischief loses."""
     before = {"town_rude": 20, "town_rambling": 0, "town_broken_off": 1}
     after = {"town_rude": 3, "town_rambling": 15, "town_broken_off": 1}
     kinds = {"story": 0.0, "list": 0.0, "decline": 0.0}
@@ -67,7 +77,7 @@ def test_what_alignment_changed_is_told_by_behaviour_and_kind(tmp_path):
     )
     found = compare([tuned, dpo], baseline=tuned)
     assert in_words(found) == [
-        "dpo against tuned: less often rude 33.3 → 5.0 %; more often rambling 0.0 → 25.0 %; "
+        "dpo against tuned: less often rude 33.9 → 5.1 %; more often rambling 0.0 → 25.4 %; "
         "no detectable difference: broken off 1.7 → 1.7 %; better at story; worse at decline."
     ]
     assert {table["key"] for table in found.by_kind} == {"instructions/gold"}  # faults have no table of kinds

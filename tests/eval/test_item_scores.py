@@ -118,6 +118,14 @@ def test_an_own_run_gives_its_means_and_ratios_and_a_folder_of_runs_its_seeds(tm
     assert len({row.seed for row in joined.rows}) == 2
 
 
+def test_an_own_runs_judge_that_applies_to_some_items_gives_those(tmp_path):
+    read_back = read(write_run(tmp_path / "ppo", quality=0.5, faults={"town_rude": 7}))  # of 60, the last is not judged
+    rude = of_metric(read_back, "instructions/town_rude")
+    assert [len(rude), sum(row.score for row in rude)] == [59, 7] and read_back.is_lower_better(
+        "instructions/town_rude"
+    )
+
+
 def test_an_own_runs_ledger_stands_beside_its_held_out_data_and_not_among_them(tmp_path):
     (tmp_path / "data" / "tasks").mkdir(parents=True)
     folder = write_run(tmp_path / "runs" / "ppo", quality=0.5)
